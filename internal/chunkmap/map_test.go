@@ -1,0 +1,73 @@
+package chunkmap
+
+import (
+	"bytes"
+	"encoding/xml"
+	"image/png"
+	"strings"
+	"testing"
+)
+
+func sample() []Cell {
+	cells := make([]Cell, 250)
+	for i := range cells {
+		cells[i] = Untouched
+	}
+	cells[0], cells[99], cells[100], cells[249] = Touched, Touched, Zero, Touched
+	return cells
+}
+
+func TestTerminalShowsEachChunk(t *testing.T) {
+	var out strings.Builder
+	per, err := WriteTerminal(&out, sample(), 100, 10, true)
+	if err != nil || per != 1 {
+		t.Fatalf("chunks a cell %d, error %v; want 1, none", per, err)
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if len(lines) != 3 || lines[0][0] != '#' || lines[0][99] != '#' || lines[1][0] != ' ' || lines[2] != strings.Repeat(".", 49)+"#" {
+		t.Errorf("drew\n%s", out.String())
+	}
+}
+
+func TestTerminalKeepsTouchedVisible(t *testing.T) {
+	var out strings.Builder
+	per, err := WriteTerminal(&out, sample(), 10, 5, true)
+	if err != nil || per != 5 {
+		t.Fatalf("chunks a cell %d, error %v; want 5, none", per, err)
+	}
+	if got := strings.Count(out.String(), "#"); got != 3 {
+		t.Errorf("%d touched cells, want 3:\n%s", got, out.String())
+	}
+}
+
+func TestPicturesHoldEachChunk(t *testing.T) {
+	var svg, raster bytes.Buffer
+	if err := WriteSVG(&svg, sample(), 50); err != nil {
+		t.Fatal(err)
+	}
+	var document struct {
+		Paths []struct {
+			D string `xml:"d,attr"`
+		} `xml:"path"`
+	}
+	if err := xml.Unmarshal(svg.Bytes(), &document); err != nil {
+		t.Fatal(err)
+	}
+	shapes := []int{}
+	for _, p := range document.Paths {
+		shapes = append(shapes, strings.Count(p.D, "z"))
+	}
+	if len(shapes) != 3 || shapes[0] != 1 || shapes[1] != 246 || shapes[2] != 3 {
+		t.Errorf("shapes by kind %v, want [1 246 3]", shapes)
+	}
+	if err := WritePNG(&raster, sample(), 50); err != nil {
+		t.Fatal(err)
+	}
+	img, err := png.Decode(&raster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, g, b, _ := img.At(gap, gap).RGBA(); r>>8 != 0xe8 || g>>8 != 0x5d || b>>8 != 0x04 {
+		t.Errorf("the first cell is %x %x %x, want touched", r>>8, g>>8, b>>8)
+	}
+}

@@ -1,0 +1,160 @@
+package debimage
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Layer says what one layer of an image holds.
+type Layer struct {
+	// Packages are the .deb files whose contents the layer holds, in order.
+	Packages []string
+
+	// Dirs are folders of the host whose contents are laid over the packages
+	// at the paths given: destination in the image to folder.
+	Dirs map[string]string
+
+	// Links are symbolic links to add: path in the image to target.
+	Links map[string]string
+}
+
+// epoch is the mtime of what the packages don't date.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// merged are the folders that Debian's merged /usr makes links to their
+// namesakes in /usr; packages still ship files below some of them.
+var merged = []string{"bin", "lib", "lib32", "lib64", "libx32", "sbin"}
+
+// write writes the layer as a tar. What a package repeats of an earlier one
+// (folders, mostly) is left out.
+func (l Layer) write(ctx context.Context, w io.Writer) error {
+	tw := tar.NewWriter(w)
+	seen := map[string]bool{}
+	if len(l.Packages) > 0 {
+		for _, dir := range merged {
+			seen[dir] = true
+			if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: dir, Linkname: "usr/" + dir, Mode: 0o777, ModTime: epoch}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, deb := range l.Packages {
+		err := contents(ctx, deb, func(r io.Reader) error { return copyEntries(tw, tar.NewReader(r), seen) })
+		if err != nil {
+			return err
+		}
+	}
+	for _, dest := range sortedKeys(l.Dirs) {
+		if err := copyDir(tw, l.Dirs[dest], dest, seen); err != nil {
+			return err
+		}
+	}
+	for _, name := range sortedKeys(l.Links) {
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: l.Links[name], Mode: 0o777, ModTime: epoch}); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func copyEntries(tw *tar.Writer, tr *tar.Reader, seen map[string]bool) error {
+	for {
+		header, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		header.Name = mergeUsr(path.Clean(header.Name))
+		if header.Typeflag == tar.TypeLink {
+			header.Linkname = mergeUsr(path.Clean(header.Linkname))
+		}
+		if header.Name == "." || seen[header.Name] {
+			continue
+		}
+		seen[header.Name] = true
+		header.Format = tar.FormatUnknown
+		header.Uname, header.Gname = "", ""
+		if err := tw.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := io.Copy(tw, tr); err != nil {
+			return err
+		}
+	}
+}
+
+func mergeUsr(name string) string {
+	first, _, _ := strings.Cut(name, "/")
+	if slices.Contains(merged, first) {
+		return "usr/" + name
+	}
+	return name
+}
+
+// copyDir adds a folder of the host, owned by root, with its files' own mtimes.
+func copyDir(tw *tar.Writer, src, dest string, seen map[string]bool) error {
+	return filepath.WalkDir(src, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, file)
+		if err != nil {
+			return err
+		}
+		name := path.Join(dest, filepath.ToSlash(rel))
+		if name == "." || name == "/" || (d.IsDir() && seen[name]) {
+			return nil
+		}
+		seen[name] = true
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		target := ""
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if target, err = os.Readlink(file); err != nil {
+				return err
+			}
+		}
+		header, err := tar.FileInfoHeader(info, target)
+		if err != nil {
+			return err
+		}
+		header.Name = name
+		header.Uid, header.Gid, header.Uname, header.Gname = 0, 0, "", ""
+		header.ModTime = header.ModTime.Truncate(time.Second)
+		if err := tw.WriteHeader(header); err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return nil
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(tw, f)
+		return err
+	})
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
