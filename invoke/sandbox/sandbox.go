@@ -1,0 +1,161 @@
+// Package sandbox holds the contract of a sandbox: one isolated environment
+// that runs one process tree from a read-only root directory, under limits,
+// with a listener on its own loopback. It knows a directory, a command and
+// limits; it knows nothing of functions, images or the Runtime API.
+//
+// Two kinds implement it: jail (our own launcher with a pool of prepared
+// jails) and oci (an OCI runtime by its command line). sandboxtest is the
+// suite that each must pass. docs/sandbox.md says what each layer protects
+// from what.
+package sandbox
+
+import (
+	"context"
+	"io"
+	"net"
+	"syscall"
+)
+
+// Numbers that every kind shares, so that a function can't tell them apart.
+const (
+	// UID and GID are the user and group that the function runs as, as seen
+	// inside. They are those that Lambda's sandbox shows.
+	UID = 993
+	GID = 990
+
+	// APIAddress is where [Sandbox.Listener] listens, inside the sandbox.
+	APIAddress = "127.0.0.1:9001"
+
+	// DefaultPids and DefaultFiles are Lambda's limits on processes plus
+	// threads and on open files (AWS, "Lambda quotas").
+	DefaultPids  = 1024
+	DefaultFiles = 1024
+
+	// DefaultTmpBytes is Lambda's smallest, and default, /tmp.
+	DefaultTmpBytes = 512 << 20
+
+	// MemoryBytesPerCPU is how much memory buys one CPU: 1,769 MB (AWS,
+	// "Configure Lambda function memory").
+	MemoryBytesPerCPU = 1769 << 20
+)
+
+// Network says what a sandbox can reach.
+type Network uint8
+
+// The networks.
+const (
+	// NetworkNone leaves a sandbox its own loopback and nothing else.
+	NetworkNone Network = iota
+	// NetworkNAT adds outbound IPv4 behind the host's address; the host
+	// itself, other sandboxes and link-local addresses stay unreachable.
+	NetworkNAT
+)
+
+// Spec describes a sandbox. A zero number means the default or no limit, as
+// the field says.
+type Spec struct {
+	// ID names the sandbox in cgroups and logs: 1 to 48 of [a-z0-9-], unique
+	// among the sandboxes of a launcher that are not yet stopped.
+	ID string
+
+	// Root is the directory that becomes "/": usually an EROFS mount. It holds
+	// the directories proc, sys, dev and tmp. The launcher holds the mount
+	// busy until Stop returns.
+	Root string
+
+	Args []string // the command; Args[0] without a slash is looked up in PATH of Env
+	Env  []string // the whole environment, "NAME=value"
+	Dir  string   // working directory inside; "" is "/"
+
+	Hostname string // "" is "localhost"
+
+	MemoryBytes int64   // memory, the files in /tmp included; 0 is no limit
+	CPUs        float64 // CPU time per time, see [CPUsFor]; 0 is no limit
+	BoostInit   bool    // CPUs is enforced only once EndBoost is called
+	Pids        int     // processes plus threads; 0 is DefaultPids
+	Files       int     // open files of a process; 0 is DefaultFiles
+	TmpBytes    int64   // size of /tmp; 0 is DefaultTmpBytes
+
+	// WritableRoot lays an overlay in memory over Root. Permissions of the
+	// image still hold: the function is not root.
+	WritableRoot bool
+
+	// Stdout and Stderr take what the sandbox prints, each from one goroutine
+	// that ends before Done closes. A writer that blocks stalls the sandbox's
+	// prints, not its end. nil discards.
+	Stdout, Stderr io.Writer
+
+	Network Network
+}
+
+// Launcher starts sandboxes of one kind. It is safe for concurrent use.
+type Launcher interface {
+	// Start returns once the command was executed or was found impossible to
+	// execute. Its error is the host's trouble ([thaw.Unavailable],
+	// [thaw.Throttled], [thaw.Internal]) or a spec that makes no sense
+	// ([thaw.Invalid]), and then nothing is left to stop. A command or working
+	// directory that the root does not have is no error of Start: the sandbox
+	// is then already done, and Exit().Err is an [*ExecError].
+	Start(ctx context.Context, spec Spec) (Sandbox, error)
+
+	// Close stops every sandbox and releases what the launcher holds.
+	Close(ctx context.Context) error
+}
+
+// Sandbox is a started sandbox. It is safe for concurrent use. Every one must
+// be stopped, also one that is done.
+type Sandbox interface {
+	// Listener accepts the connections that are made to [APIAddress] inside.
+	// It is open before the command runs; Stop closes it.
+	Listener() net.Listener
+
+	// Freeze returns once no process of the sandbox runs any more. Thaw undoes
+	// it. Both are idempotent, and do nothing once the sandbox is done.
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+
+	// Done is closed when the command has ended, all processes of the sandbox
+	// are gone and its output is read.
+	Done() <-chan struct{}
+
+	// Exit says how the command ended; it is valid once Done is closed.
+	Exit() Exit
+
+	// Stop kills every process, frozen or not, and releases mounts, cgroups,
+	// network and listener. It returns when all of it is gone, or with an
+	// error when ctx ends before; the release then goes on, and a second Stop
+	// waits for it again. The writers get no byte after Stop returned nil.
+	Stop(ctx context.Context) error
+}
+
+// Meter is what a sandbox can tell of its use. Both kinds implement it.
+type Meter interface {
+	// MemoryPeak returns the bytes of memory that the sandbox needed at most:
+	// anonymous memory, /tmp and the kernel's own for it, and mapped files, but
+	// not the page cache of files it only read, which the host can take back at
+	// any time. Peaks between two calls are seen only as far as the kernel
+	// keeps them (per process).
+	MemoryPeak(ctx context.Context) (int64, error)
+
+	// Pid returns the process id of the sandbox's first process on the host.
+	Pid() int
+}
+
+// Booster is a sandbox whose Spec.BoostInit was set. Both kinds implement it.
+type Booster interface {
+	// EndBoost puts Spec.CPUs in force. A second call does nothing.
+	EndBoost(ctx context.Context) error
+}
+
+// Exit says how a command ended.
+type Exit struct {
+	Code   int            // exit code; -1 where a signal ended it or it never ran
+	Signal syscall.Signal // what ended it, 0 if nothing did
+	OOM    bool           // the kernel killed a process of it for want of memory
+	Err    error          // why the command could not be executed: an [*ExecError]
+}
+
+// CPUsFor returns the CPUs that go with an amount of memory.
+func CPUsFor(memoryBytes int64) float64 {
+	return float64(memoryBytes) / MemoryBytesPerCPU
+}
