@@ -1,0 +1,105 @@
+// Package store keeps sealed chunks, and the small objects beside them, where
+// they outlive the process: the origin of every read. It knows names, sealed
+// bytes and durability; it knows no key, no plaintext and no tier above it.
+//
+// [Dir] is an origin in a directory, owned by one process; [Shared] is what
+// other processes of the same machine may do with it meanwhile; [Mem] is an
+// origin in memory with the same behaviour, for tests. All pass the suite of
+// store/storetest, as any further origin must. The directory's layout is in
+// docs/format/store.md.
+//
+// What is promised:
+//   - A chunk is seen by nobody before a Sync has made it durable, and then
+//     whole or not at all. After a crash at any moment everything that a Sync
+//     acknowledged is there.
+//   - Get returns bytes that have the name they were asked by, or an error.
+//   - Corrupt chunks are reported and kept: repair is the operator's decision.
+//
+// Locks: Dir.syncing is taken before Dir.mu; nothing is written or read on
+// disk while mu is held.
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"thaw.dev/thaw"
+)
+
+// MaxChunkBytes bounds the sealed bytes of a chunk that a store takes or
+// returns: the plain bytes and the header that packing adds, which is less
+// than a block. It bounds what a reader allocates before it has verified
+// anything.
+const MaxChunkBytes = thaw.MaxChunkBytes + thaw.BlockBytes
+
+const (
+	maxKeyBytes     = 1024
+	maxElementBytes = 255 // of a file's name, in every file system thaw runs on
+)
+
+// CheckKey reports whether key may name an object: elements of [a-z0-9.-]
+// joined by slashes, none empty, "." or "..", at most 1024 bytes in all and
+// 255 each. Its error is [thaw.Invalid].
+func CheckKey(key string) error {
+	if len(key) > maxKeyBytes {
+		return thaw.Errorf("object key", thaw.Invalid, "it is longer than %d bytes", maxKeyBytes)
+	}
+	for element := range strings.SplitSeq(key, "/") {
+		if element == "" || element == "." || element == ".." || len(element) > maxElementBytes {
+			return thaw.Errorf("object key", thaw.Invalid, "%q has an element that is empty, dots or too long", key)
+		}
+		for _, c := range []byte(element) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' {
+				return thaw.Errorf("object key", thaw.Invalid, "%q has other characters than a-z, 0-9, dot and hyphen", key)
+			}
+		}
+	}
+	return nil
+}
+
+// checkChunk is the border through which bytes enter a store.
+func checkChunk(name thaw.ChunkName, sealed thaw.SealedChunk) error {
+	if len(sealed) > MaxChunkBytes {
+		return thaw.Errorf("store: put "+name.String(), thaw.TooLarge, "%d bytes are more than a chunk can have", len(sealed))
+	}
+	if thaw.NameOf(sealed) != name {
+		return thaw.Errorf("store: put "+name.String(), thaw.Invalid, "the bytes have another name")
+	}
+	return nil
+}
+
+// checkRange is the border of ReadObject's range.
+func checkRange(key string, off int64, n int) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if off < 0 || n < 0 {
+		return thaw.Errorf("store: read "+key, thaw.Invalid, "the range %d+%d is negative", off, n)
+	}
+	return nil
+}
+
+func notFound(op string) error {
+	return thaw.Errorf(op, thaw.NotFound, "it is not in the store")
+}
+
+// diskError gives an error of the file system its kind. A disk that is full,
+// failing or out of descriptors is Unavailable: the same call may succeed when
+// the operator has seen to it.
+func diskError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return thaw.Errorf(op, thaw.NotFound, "%w", err)
+	}
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EUCLEAN} {
+		if errors.Is(err, errno) {
+			return thaw.Errorf(op, thaw.Unavailable, "%w", err)
+		}
+	}
+	return thaw.Errorf(op, thaw.KindOf(err), "%w", err)
+}
