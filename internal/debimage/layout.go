@@ -93,6 +93,9 @@ func (l *Layout) AddLayer(ctx context.Context, layer Layer, c Compression) (Desc
 		return Descriptor{}, err
 	}
 	d := Descriptor{MediaType: layerType + string(c), Digest: stored.digest(), Size: stored.n, diffID: plain.digest(), plainBytes: plain.n}
+	if err := file.Chmod(0o644); err != nil {
+		return d, err
+	}
 	return d, os.Rename(file.Name(), l.blob(d.Digest))
 }
 
