@@ -1,0 +1,233 @@
+package flatten
+
+import (
+	"context"
+	"strings"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/format/erofs"
+)
+
+// MergeOptions says how to apply layers.
+type MergeOptions struct {
+	MaxEntries int // names in the tree and entries of all layers; 0 means [DefaultMaxEntries]
+
+	// MountPoints adds what a sandbox mounts things on where the image lacks
+	// it, so that the image itself can be a root: see [AddedMountPoints].
+	MountPoints bool
+}
+
+// Merge applies layers, bottom first, and returns the tree. It takes the
+// layers over: their lists are freed as they are applied. A layer that can't be
+// applied (a hard link to nothing, a name below a file) is [thaw.Invalid]; more
+// names than allowed are [thaw.TooLarge].
+func Merge(ctx context.Context, layers []*Layer, o MergeOptions) (*Tree, error) {
+	if o.MaxEntries == 0 {
+		o.MaxEntries = DefaultMaxEntries
+	}
+	m := &merger{max: o.MaxEntries, root: newDirectory()}
+	entries := 0
+	for i, l := range layers {
+		if entries += l.entries; entries > o.MaxEntries {
+			return nil, thaw.Errorf(op(l.name), thaw.TooLarge, "with it the image has more than the %d entries that an image may have", o.MaxEntries)
+		}
+		if err := m.apply(ctx, l, int32(i+1)); err != nil {
+			return nil, err
+		}
+	}
+	if o.MountPoints {
+		m.addMountPoints()
+	}
+	return m.tree(), nil
+}
+
+// node is a name in the tree; hard links are nodes with the same inode.
+type node struct {
+	inode    *erofs.Inode
+	children map[string]*node // of a directory
+	touched  int32            // the last layer, from 1, that made this or something below it
+	emptied  int32            // the last layer that has deleted everything older below this
+	path     int32            // length of its path in bytes
+}
+
+func (n *node) isDir() bool { return n.inode.IsDir() }
+
+// newDirectory makes a directory as no entry described it.
+func newDirectory() *node {
+	return &node{inode: &erofs.Inode{Mode: modeDir | 0o755, Ref: -1}}
+}
+
+// source says where the bytes of a regular file are; ordinal is -1 if it has
+// none.
+type source struct {
+	layer, ordinal int32
+	placed         bool // counted in the tree
+}
+
+// merger is the tree while layers are applied.
+type merger struct {
+	root    *node
+	sources []source // Inode.Ref of a regular file is an index
+	max     int      // bounds nodes
+	nodes   int
+	steps   int // names looked up, see maxSteps
+
+	layer int32  // the layer being applied, from 1
+	name  string // how errors name it
+
+	// The result of the last resolve.
+	chain   []*node  // root first, as far as the path exists
+	missing []string // what of the path does not exist below chain
+}
+
+func (m *merger) apply(ctx context.Context, l *Layer, number int32) error {
+	m.layer, m.name = number, l.name
+	for i, slab := range l.slabs {
+		if err := ctx.Err(); err != nil {
+			return thaw.Wrap(op(l.name), err)
+		}
+		for j := range slab {
+			if err := m.applyEntry(&slab[j]); err != nil {
+				return err
+			}
+		}
+		l.slabs[i] = nil
+	}
+	l.slabs = nil
+	return nil
+}
+
+func (m *merger) applyEntry(e *entry) error {
+	if e.kind == kindOpaque {
+		if err := m.resolve(e.name); err != nil {
+			return err
+		}
+		if len(m.missing) == 0 {
+			m.empty(m.last())
+		}
+		return nil
+	}
+	if e.name == "" {
+		m.describe(m.root.inode, e)
+		return nil
+	}
+	dir, base := splitName(e.name)
+	if err := m.resolve(dir); err != nil {
+		return err
+	}
+	if e.kind == kindWhiteout {
+		m.whiteout(base)
+		return nil
+	}
+	if err := m.makeMissing(e.name, base); err != nil {
+		return err
+	}
+	return m.place(m.last(), base, e)
+}
+
+// whiteout deletes base from the directory last resolved, so far as a lower
+// layer made it.
+func (m *merger) whiteout(base string) {
+	if len(m.missing) > 0 {
+		return
+	}
+	parent := m.last()
+	child := parent.children[base]
+	switch {
+	case child == nil:
+	case child.touched != m.layer:
+		delete(parent.children, base)
+	default:
+		m.empty(child)
+	}
+}
+
+// empty deletes what lower layers have below n. What is left was touched by
+// this layer, so a second time in the same layer has nothing to do: that bounds
+// the work of a layer full of whiteouts.
+func (m *merger) empty(n *node) {
+	if n.emptied == m.layer {
+		return
+	}
+	n.emptied = m.layer
+	for name, child := range n.children {
+		if child.touched != m.layer {
+			delete(n.children, name)
+		} else {
+			m.empty(child)
+		}
+	}
+}
+
+// place makes base in parent what e says.
+func (m *merger) place(parent *node, base string, e *entry) error {
+	if old := parent.children[base]; old != nil {
+		if e.kind == kindDir && old.isDir() {
+			m.describe(old.inode, e)
+			old.touched = m.layer
+			return nil
+		}
+		delete(parent.children, base) // before a link is resolved: it can't be to what it replaces
+	}
+	var inode *erofs.Inode
+	if e.kind == kindLink {
+		target, err := m.linkTarget(e)
+		if err != nil {
+			return err
+		}
+		inode = target
+	} else {
+		inode = &erofs.Inode{Ref: -1}
+		m.describe(inode, e)
+	}
+	_, err := m.add(parent, base, inode)
+	return err
+}
+
+// add makes a new name.
+func (m *merger) add(parent *node, base string, inode *erofs.Inode) (*node, error) {
+	if m.nodes++; m.nodes > m.max {
+		return nil, thaw.Errorf(op(m.name), thaw.TooLarge, "with it the image has more than the %d names that an image may have", m.max)
+	}
+	if parent.children == nil {
+		parent.children = make(map[string]*node)
+	}
+	n := &node{inode: inode, touched: m.layer, path: parent.path + 1 + int32(len(base))}
+	if n.path > maxNameBytes {
+		return nil, invalid(m.name, base, "has a path of more than %d bytes once symbolic links are followed", maxNameBytes)
+	}
+	parent.children[strings.Clone(base)] = n // base is a part of a longer string
+	return n, nil
+}
+
+// describe gives an inode the attributes of e.
+func (m *merger) describe(in *erofs.Inode, e *entry) {
+	in.Mode, in.UID, in.GID, in.Rdev = e.mode, e.uid, e.gid, e.rdev
+	in.Mtime, in.MtimeNsec, in.Xattrs = e.mtime, e.nsec, e.xattrs
+	switch e.kind {
+	case kindSymlink:
+		in.Target = e.link
+	case kindRegular:
+		in.Size, in.Ref = e.size, int32(len(m.sources))
+		m.sources = append(m.sources, source{layer: m.layer - 1, ordinal: e.ordinal})
+	}
+}
+
+// linkTarget finds the inode that a hard link is to be another name of.
+func (m *merger) linkTarget(e *entry) (*erofs.Inode, error) {
+	dir, base := splitName(e.link)
+	if err := m.resolve(dir); err != nil {
+		return nil, err
+	}
+	var target *node
+	if len(m.missing) == 0 {
+		target = m.last().children[base]
+	}
+	switch {
+	case target == nil:
+		return nil, invalid(m.name, e.name, "is a hard link to %q, which does not exist", e.link)
+	case target.isDir():
+		return nil, invalid(m.name, e.name, "is a hard link to %q, which is a directory", e.link)
+	}
+	return target.inode, nil
+}

@@ -1,0 +1,135 @@
+package flatten
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+
+	"thaw.dev/thaw"
+)
+
+// ScanOptions says how to read a layer.
+type ScanOptions struct {
+	Name       string // how errors name the layer: its digest
+	MaxEntries int    // 0 means [DefaultMaxEntries]; a layer of more is [thaw.TooLarge]
+	MaxBytes   int64  // of the files' bytes, holes included; a layer of more is [thaw.TooLarge]
+
+	// AbsoluteNames takes names with a leading slash relative to the root
+	// instead of refusing them.
+	AbsoluteNames bool
+
+	// File gets the bytes of each regular file that has any, in the order of
+	// the tar, holes of sparse files as zeros. It may read r in part or not at
+	// all, and must not keep it. Its error ends the scan and is returned as it
+	// is.
+	File func(f FileHeader, r io.Reader) error
+}
+
+// FileHeader is what [ScanOptions.File] is told of a file.
+type FileHeader struct {
+	Ordinal int    // 0, 1, 2... among the layer's regular files that have bytes
+	Name    string // cleaned, without a leading slash; links in it not resolved
+	Size    int64  // in bytes, more than 0
+}
+
+// Layer is what the headers of one layer say.
+type Layer struct {
+	name    string
+	slabs   [][]entry
+	entries int
+	files   int
+	bytes   int64
+}
+
+// Entries returns the number of entries of the layer's tar that describe
+// something, whiteouts included.
+func (l *Layer) Entries() int { return l.entries }
+
+// Files returns the number of regular files that have bytes: one more than the
+// last ordinal.
+func (l *Layer) Files() int { return l.files }
+
+// Bytes returns the bytes of the layer's files, holes included.
+func (l *Layer) Bytes() int64 { return l.bytes }
+
+// slabEntries is how many entries are allocated at once: the list of a large
+// layer is not copied as it grows.
+const slabEntries = 2048
+
+// Scan reads the tar of one layer to the end-of-archive mark, or to the end of
+// r if there is none. An entry that no image can have (a name that leaves the
+// tree, an unknown type, attributes beyond what a kernel takes) is
+// [thaw.Invalid], and so is what isn't a tar or ends within an entry; errors
+// of r are returned with their kind. Sizes are checked before anything is
+// allocated for them.
+func Scan(ctx context.Context, r io.Reader, o ScanOptions) (*Layer, error) {
+	if o.MaxEntries == 0 {
+		o.MaxEntries = DefaultMaxEntries
+	}
+	l := &Layer{name: o.Name}
+	tr := tar.NewReader(r)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, thaw.Wrap(op(o.Name), err)
+		}
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return l, nil
+		}
+		if err != nil {
+			return nil, tarError(o.Name, err)
+		}
+		e, err := parseEntry(o, h)
+		if err != nil {
+			return nil, err
+		}
+		if e.kind == kindNone {
+			continue
+		}
+		if err := l.take(o, &e, tr); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take adds an entry to the list and passes on the bytes behind it.
+func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
+	if l.entries >= o.MaxEntries {
+		return thaw.Errorf(op(l.name), thaw.TooLarge, "it has more than the %d entries that an image may have", o.MaxEntries)
+	}
+	e.ordinal = -1
+	if e.kind == kindRegular && e.size > 0 {
+		if e.size > o.MaxBytes-l.bytes {
+			return thaw.Errorf(op(l.name), thaw.TooLarge, "its files hold more than the %d bytes that an image may have", o.MaxBytes)
+		}
+		e.ordinal = int32(l.files)
+		l.files++
+		l.bytes += e.size
+	}
+	if len(l.slabs) == 0 || len(l.slabs[len(l.slabs)-1]) == slabEntries {
+		l.slabs = append(l.slabs, make([]entry, 0, slabEntries))
+	}
+	last := &l.slabs[len(l.slabs)-1]
+	*last = append(*last, *e)
+	l.entries++
+	if e.ordinal < 0 || o.File == nil {
+		return nil
+	}
+	return o.File(FileHeader{Ordinal: int(e.ordinal), Name: e.name, Size: e.size}, r)
+}
+
+// tarError classes what went wrong between two entries: the reader's own
+// errors keep their kind, anything else is a bad tar.
+func tarError(layer string, err error) error {
+	if _, ok := errors.AsType[*thaw.Error](err); ok {
+		return thaw.Wrap(op(layer), err)
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return thaw.Wrap(op(layer), err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return thaw.Errorf(op(layer), thaw.Invalid, "the tar ends within an entry")
+	}
+	return thaw.Errorf(op(layer), thaw.Invalid, "it is not a well-formed tar: %w", err)
+}
