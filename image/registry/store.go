@@ -1,0 +1,215 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	thaw "thaw.dev/thaw"
+)
+
+// Options say how a store behaves. Start from [DefaultOptions].
+type Options struct {
+	// Dir is the folder of the store; made where it is missing. It must be one
+	// file system that has hard links.
+	Dir string
+
+	// CreateOnPush makes a repository with its first blob or manifest. Without
+	// it a push to a repository that was not created before is NAME_UNKNOWN.
+	CreateOnPush bool
+
+	// Publishers are the tenants that may write the names below "public/".
+	Publishers []thaw.TenantID
+
+	// MaxBlobBytes bounds one blob.
+	MaxBlobBytes int64
+
+	// MaxUploads bounds the uploads that an owner may have under way; each is
+	// a file until it is finished, cancelled or stale.
+	MaxUploads int
+
+	// StaleAfter is how long an upload may rest between two requests, and how
+	// long a blob may stay in a repository without a manifest that names it.
+	StaleAfter time.Duration
+
+	// CleanEvery is the pause between two rounds of [Store.Run].
+	CleanEvery time.Duration
+
+	// Log receives what the store did on its own account and what failed.
+	Log *slog.Logger
+}
+
+// DefaultOptions are those of `thaw serve`.
+func DefaultOptions(dir string) Options {
+	return Options{
+		Dir:          dir,
+		CreateOnPush: true,
+		MaxBlobBytes: DefaultMaxBlobBytes,
+		MaxUploads:   1000,
+		StaleAfter:   24 * time.Hour,
+		CleanEvery:   time.Hour,
+		Log:          slog.Default(),
+	}
+}
+
+// Validate refuses with [thaw.Invalid] what no store can work with.
+func (o Options) Validate() error {
+	const op = "registry options"
+	switch {
+	case o.Dir == "":
+		return thaw.Errorf(op, thaw.Invalid, "no folder given")
+	case o.MaxBlobBytes <= 0 || o.MaxUploads <= 0 || o.StaleAfter <= 0 || o.CleanEvery <= 0:
+		return thaw.Errorf(op, thaw.Invalid, "limits and times must be positive")
+	case o.Log == nil:
+		return thaw.Errorf(op, thaw.Invalid, "no logger given")
+	}
+	for _, t := range o.Publishers {
+		if _, err := thaw.ParseTenantID(string(t)); err != nil {
+			return thaw.Wrap(op, err)
+		}
+	}
+	return nil
+}
+
+// Store keeps repositories in a folder. All its methods are safe for
+// concurrent use; one process at a time may have the folder open.
+type Store struct {
+	options    Options
+	publishers map[thaw.TenantID]bool
+	disk       disk
+	lock       io.Closer
+	repoLocks  [256]sync.RWMutex // by owner and name
+	blobLocks  [256]sync.Mutex   // by digest
+	uploads    uploads
+	ownerMu    sync.Mutex // making an owner's folder
+}
+
+// Open opens the store, making it where it is missing, and removes what a
+// process that died left half-done. It fails with [thaw.Conflict] while another
+// process has the store open.
+func Open(o Options) (*Store, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, disk: disk{tmp: filepath.Join(o.Dir, "tmp")}}
+	for _, t := range o.Publishers {
+		s.publishers[t] = true
+	}
+	if err := makeDir(o.Dir); err != nil {
+		return nil, diskError("open", err)
+	}
+	lock, err := lockFile(filepath.Join(o.Dir, "lock"))
+	if err != nil {
+		return nil, thaw.Errorf("registry: open", thaw.Conflict, "another process has %s open: %w", o.Dir, err)
+	}
+	s.lock = lock
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(diskError("open", err), lock.Close())
+	}
+	return s, nil
+}
+
+// prepare makes the folders, empties tmp and finds the uploads that may go on.
+func (s *Store) prepare() error {
+	if err := os.RemoveAll(s.disk.tmp); err != nil {
+		return err
+	}
+	for _, name := range []string{"tmp", "uploads", "repos"} {
+		if err := makeDir(filepath.Join(s.options.Dir, name)); err != nil {
+			return err
+		}
+	}
+	// All at once, so that no push has to make them and wait for their names.
+	for _, algorithm := range []string{"sha256", "sha512"} {
+		dir := filepath.Join(s.options.Dir, "blobs", algorithm)
+		if err := makeDir(dir); err != nil {
+			return err
+		}
+		for i := range 256 {
+			if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), dirPerm); err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return s.uploads.load(filepath.Join(s.options.Dir, "uploads"))
+}
+
+// Close lets another process open the store. Requests that are still running
+// must have ended.
+func (s *Store) Close() error {
+	return errors.Join(s.disk.emptyTrash(), s.lock.Close())
+}
+
+// Run cleans at once and then every CleanEvery until ctx ends; it returns nil
+// then. What fails is logged and tried again in the next round.
+func (s *Store) Run(ctx context.Context) error {
+	for {
+		if done, err := s.Clean(ctx); err != nil && ctx.Err() == nil {
+			s.options.Log.Error("registry: cleaning failed", "err", err)
+		} else if done != (Cleaned{}) {
+			s.options.Log.Info("registry: cleaned", "uploads", done.Uploads, "blobs", done.Blobs, "bytes", done.Bytes)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(s.options.CleanEvery):
+		}
+	}
+}
+
+func (s *Store) repo(owner, name string) *Repo {
+	return &Repo{store: s, owner: owner, name: name, dir: filepath.Join(s.ownerDir(owner), escapeName(name))}
+}
+
+func (s *Store) ownerDir(owner string) string {
+	return filepath.Join(s.options.Dir, "repos", owner)
+}
+
+// blobPath is where the bytes of a digest are, if some repository has them.
+func (s *Store) blobPath(h v1.Hash) string {
+	return filepath.Join(s.options.Dir, "blobs", h.Algorithm, h.Hex[:2], h.Hex)
+}
+
+func (s *Store) repoLock(r *Repo) *sync.RWMutex {
+	return &s.repoLocks[stripe(r.owner+"/"+r.name)]
+}
+
+func (s *Store) blobLock(h v1.Hash) *sync.Mutex {
+	return &s.blobLocks[stripe(h.Hex)]
+}
+
+// stripe spreads keys over a fixed number of locks, so that locks need no
+// bookkeeping; two keys that share one only wait for each other.
+func stripe(key string) uint8 {
+	h := fnv.New32a()
+	h.Write([]byte(key)) // never fails
+	sum := h.Sum32()
+	return uint8(sum ^ sum>>8 ^ sum>>16 ^ sum>>24)
+}
+
+// A repository's name has at most 255 bytes and no "!", so its escaped form
+// fits a file name and can be read back.
+func escapeName(name string) string   { return strings.ReplaceAll(name, "/", "!") }
+func unescapeName(file string) string { return strings.ReplaceAll(file, "!", "/") }
+
+func fileOfDigest(h v1.Hash) string { return h.Algorithm + "-" + h.Hex }
+
+// digestOfFile is the inverse of fileOfDigest, false for any other file.
+func digestOfFile(file string) (v1.Hash, bool) {
+	algorithm, hex, _ := strings.Cut(file, "-")
+	h, err := v1.NewHash(algorithm + ":" + hex)
+	return h, err == nil
+}
