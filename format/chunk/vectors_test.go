@@ -1,0 +1,108 @@
+package chunk
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"thaw.dev/thaw"
+)
+
+// packVector is one file of testdata/vectors/pack.
+type packVector struct {
+	name, why     string
+	plain, packed []byte
+	plainBytes    int
+}
+
+// packVectors reads the good or bad vectors. Bytes are written in hexadecimal,
+// words separated by spaces; "00*4095" repeats a word.
+func packVectors(t testing.TB, kind string) []packVector {
+	t.Helper()
+	var vectors []packVector
+	for name, lines := range vectorFiles(t, "pack/"+kind) {
+		v := packVector{name: name, plainBytes: -1}
+		for _, line := range lines {
+			key, value, _ := strings.Cut(line, ":")
+			value = strings.TrimSpace(value)
+			var err error
+			switch key {
+			case "why":
+				v.why = value
+			case "plain":
+				v.plain, err = parseBytes(value)
+				v.plainBytes = len(v.plain)
+			case "plain-bytes":
+				v.plainBytes, err = strconv.Atoi(value)
+			case "packed":
+				v.packed, err = parseBytes(value)
+			default:
+				err = fmt.Errorf("unknown key %q", key)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if v.why == "" || v.plainBytes < 0 {
+			t.Fatalf("%s: why or the plain bytes are missing", name)
+		}
+		vectors = append(vectors, v)
+	}
+	return vectors
+}
+
+// vectorFiles returns the lines of the files of one folder of vectors.
+func vectorFiles(t testing.TB, folder string) map[string][]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata/vectors", folder, "*.txt"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no vectors in %s: %v", folder, err)
+	}
+	files := map[string][]string{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Base(path)] = strings.Split(strings.TrimSpace(string(text)), "\n")
+	}
+	return files
+}
+
+func parseBytes(s string) ([]byte, error) {
+	var b []byte
+	for word := range strings.FieldsSeq(s) {
+		digits, times, repeated := strings.Cut(word, "*")
+		part, err := hex.DecodeString(digits)
+		n := 1
+		if err == nil && repeated {
+			n, err = strconv.Atoi(times)
+		}
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, bytes.Repeat(part, n)...)
+	}
+	return b, nil
+}
+
+func TestPackVectors(t *testing.T) {
+	for _, v := range packVectors(t, "good") {
+		if got := Pack(nil, v.plain); !bytes.Equal(got, v.packed) {
+			t.Errorf("%s (%s): packed to %.60x", v.name, v.why, got)
+		}
+		if got, err := Unpack(nil, v.packed, v.plainBytes); err != nil || !bytes.Equal(got, v.plain) {
+			t.Errorf("%s (%s): unpacked with %v", v.name, v.why, err)
+		}
+	}
+	for _, v := range packVectors(t, "bad") {
+		if got, err := Unpack(nil, v.packed, v.plainBytes); thaw.KindOf(err) != thaw.Corrupt || len(got) != 0 {
+			t.Errorf("%s (%s): %d bytes, %v", v.name, v.why, len(got), err)
+		}
+	}
+}
