@@ -1,0 +1,269 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/testkit"
+)
+
+func instance(t *testing.T) string {
+	return "test-" + strconv.Itoa(os.Getpid()) + "-" + strings.ToLower(filepath.Base(t.Name()))
+}
+
+// parents opens every kind of parent that this host can have: what detect
+// chooses and, on a hybrid host, the unified hierarchy without controllers,
+// whose freezing, killing and removing work all the same.
+func parents(t *testing.T) map[string]*Parent {
+	testkit.RequireRoot(t)
+	out := map[string]*Parent{}
+	p, err := Open(t.Context(), instance(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out[p.Kind()] = p
+	mounts, err := findMounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mounts {
+		if m.v2 && p.Kind() == "v1" {
+			if out["v2-core"], err = open(t.Context(), &v2{root: m.dir}, "v2", instance(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Cleanup(func() {
+		for _, p := range out {
+			if err := p.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+			for _, dir := range p.h.dirs(p.rel) {
+				if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s is left behind", dir)
+				}
+			}
+		}
+	})
+	return out
+}
+
+// counter starts a process that counts in a file as long as it runs.
+func counter(t *testing.T, g *Group) (read func() int) {
+	path := filepath.Join(t.TempDir(), "count")
+	cmd := exec.Command("/bin/sh", "-c", `n=0; while :; do n=$((n+1)); echo $n >"$0"; done`, path)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	return func() int {
+		text, _ := os.ReadFile(path)
+		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return n
+	}
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for range 2000 {
+		if done() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain: %s", what)
+}
+
+func TestFreezeStopsAndThawGoesOn(t *testing.T) {
+	for name, p := range parents(t) {
+		t.Run(name, func(t *testing.T) {
+			g, err := p.Make("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			count := counter(t, g)
+			waitFor(t, "first count", func() bool { return count() > 0 })
+			for range 3 {
+				if err := g.Freeze(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				before := count()
+				time.Sleep(30 * time.Millisecond)
+				if after := count(); after != before && before != 0 {
+					t.Fatalf("counted from %d to %d while frozen", before, after)
+				}
+				if err := g.Thaw(); err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, "count after thaw", func() bool { return count() > before })
+			}
+		})
+	}
+}
+
+func TestKillMeetsForksAndFrozen(t *testing.T) {
+	for name, p := range parents(t) {
+		t.Run(name, func(t *testing.T) {
+			g, err := p.Make("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("/bin/sh", "-c", `while :; do sleep 100 & sleep 0.001; done`)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Add(cmd.Process.Pid); err != nil {
+				t.Fatal(err)
+			}
+			waited := make(chan struct{})
+			go func() { _ = cmd.Wait(); close(waited) }()
+			waitFor(t, "children", func() bool { pids, _ := g.Procs(); return len(pids) > 5 })
+			if err := g.Freeze(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Kill(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-waited
+			if pids, err := g.Procs(); err != nil || len(pids) > 0 {
+				t.Fatalf("left: %v %v", pids, err)
+			}
+			if err := g.Remove(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Remove(t.Context()); err != nil {
+				t.Fatalf("second remove: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenClearsWhatAnEarlierProcessLeft(t *testing.T) {
+	testkit.RequireRoot(t)
+	p, err := Open(t.Context(), instance(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(context.Background())
+	g, err := p.Make("left")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(waited) }()
+	if err := g.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), instance(t)); err != nil {
+		t.Fatal(err)
+	}
+	<-waited // killed, though it was frozen
+	for _, dir := range g.h.dirs(g.rel) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left", dir)
+		}
+	}
+}
+
+// TestV2Files checks what is written where against a plain directory: this
+// needs no host whose controllers are on v2.
+func TestV2Files(t *testing.T) {
+	root := t.TempDir()
+	h := &v2{root: root, controllers: []string{"cpu", "memory", "pids"}}
+	group := filepath.Join(root, "thaw/i/a")
+	if err := os.MkdirAll(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{root, filepath.Dir(filepath.Dir(group)), filepath.Dir(group)} {
+		touch(t, dir, "cgroup.subtree_control", "")
+	}
+	for file, text := range map[string]string{
+		"memory.max": "max", "memory.swap.max": "max", "pids.max": "max", "cpu.weight": "100", "cpu.max": "max 100000",
+		"cgroup.freeze": "0", "cgroup.events": "populated 1\nfrozen 1\n", "memory.current": "7000\n", "memory.peak": "9000\n",
+		"memory.stat": "anon 5000\nactive_file 100\ninactive_file 200\n", "memory.events": "oom 1\noom_kill 2\n",
+	} {
+		touch(t, group, file, text)
+	}
+	if err := h.make("thaw/i/a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.limit("thaw/i/a", Limits{MemoryBytes: 128 << 20, CPUs: 0.5, Pids: 10}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.freeze("thaw/i/a", true); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"memory.max": "134217728", "memory.swap.max": "0", "pids.max": "10", "cpu.weight": "50", "cpu.max": "10000 20000", "cgroup.freeze": "1",
+	} {
+		if got, _ := os.ReadFile(filepath.Join(group, file)); string(got) != want {
+			t.Errorf("%s holds %q, want %q", file, got, want)
+		}
+	}
+	if got, err := h.memory("thaw/i/a"); err != nil || got != (Memory{Current: 7000, Cache: 300, Peak: 9000, OOMKills: 2}) {
+		t.Errorf("memory %+v %v", got, err)
+	}
+	if ok, err := h.frozen("thaw/i/a"); err != nil || !ok {
+		t.Errorf("frozen %v %v", ok, err)
+	}
+}
+
+func touch(t *testing.T, dir, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	unified := t.TempDir()
+	touch(t, unified, "cgroup.controllers", "cpuset cpu io memory pids\n")
+	bare := t.TempDir()
+	touch(t, bare, "cgroup.controllers", "hugetlb\n")
+	v1lines := `31 30 0:28 / /c/cpu\040s rw,relatime - cgroup cgroup rw,cpu,cpuacct
+34 30 0:31 / /c/memory rw - cgroup cgroup rw,memory
+35 30 0:32 / /c/devices rw - cgroup cgroup rw,devices
+36 30 0:33 / /c/freezer rw shared:3 - cgroup cgroup rw,freezer
+38 30 0:35 / /c/pids rw - cgroup cgroup rw,pids
+`
+	line2 := func(dir string) string { return "40 30 0:37 / " + dir + " rw - cgroup2 cgroup2 rw\n" }
+	for name, c := range map[string]struct{ info, kind string }{
+		"v2":            {line2(unified), "v2"},
+		"v1":            {v1lines, "v1"},
+		"hybrid":        {v1lines + line2(bare), "v1"},
+		"nothing":       {line2(bare), ""},
+		"v1 incomplete": {v1lines[:strings.Index(v1lines, "38 30")], ""},
+	} {
+		h, kind, err := detect(parseMounts([]byte(c.info)))
+		if kind != c.kind {
+			t.Errorf("%s: detected %q, want %q", name, kind, c.kind)
+		}
+		if c.kind == "" && thaw.KindOf(err) != thaw.Unavailable {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if v, ok := h.(*v1); ok && v.cpu != "/c/cpu s" {
+			t.Errorf("%s: cpu at %q", name, v.cpu)
+		}
+	}
+}

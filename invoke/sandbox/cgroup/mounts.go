@@ -1,0 +1,84 @@
+package cgroup
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"slices"
+	"strings"
+
+	"thaw.dev/thaw"
+)
+
+// mount is a mounted cgroup hierarchy.
+type mount struct {
+	dir     string
+	v2      bool
+	options []string // v1: the controllers among them
+}
+
+// findMounts reads the cgroup mounts of this process's mount namespace.
+func findMounts() ([]mount, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, thaw.Wrap("cgroup: find mounts", err)
+	}
+	return parseMounts(text), nil
+}
+
+// parseMounts reads the form of proc_pid_mountinfo(5):
+// id parent major:minor root mountpoint options fields... - type source superoptions.
+func parseMounts(mountinfo []byte) []mount {
+	var mounts []mount
+	lines := bufio.NewScanner(bytes.NewReader(mountinfo))
+	for lines.Scan() {
+		left, right, ok := strings.Cut(lines.Text(), " - ")
+		l, r := strings.Fields(left), strings.Fields(right)
+		if !ok || len(l) < 5 || len(r) < 3 {
+			continue
+		}
+		switch r[0] {
+		case "cgroup2":
+			mounts = append(mounts, mount{dir: unescape(l[4]), v2: true})
+		case "cgroup":
+			mounts = append(mounts, mount{dir: unescape(l[4]), options: strings.Split(r[2], ",")})
+		}
+	}
+	return mounts
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// detect chooses v2 where the unified hierarchy has the memory controller, and
+// v1 otherwise: a hybrid host has the controllers on v1.
+func detect(mounts []mount) (hierarchy, string, error) {
+	for _, m := range mounts {
+		if !m.v2 {
+			continue
+		}
+		text, err := os.ReadFile(m.dir + "/cgroup.controllers")
+		if err == nil && slices.Contains(strings.Fields(string(text)), "memory") {
+			return &v2{root: m.dir, controllers: []string{"cpu", "memory", "pids"}}, "v2", nil
+		}
+	}
+	h := &v1{}
+	for _, want := range []struct {
+		controller string
+		at         *string
+	}{{"memory", &h.mem}, {"cpu", &h.cpu}, {"pids", &h.pids}, {"freezer", &h.freezer}, {"devices", &h.devices}} {
+		for _, m := range mounts {
+			if slices.Contains(m.options, want.controller) {
+				*want.at = m.dir
+				break
+			}
+		}
+		if *want.at == "" {
+			return nil, "", thaw.Errorf("cgroup: detect", thaw.Unavailable,
+				"no cgroup hierarchy has the controller %q: mount cgroup2 or the v1 controllers", want.controller)
+		}
+	}
+	return h, "v1", nil
+}
