@@ -138,10 +138,11 @@ func checkFormat(path string) error {
 
 // Get implements [thaw.ChunkSource]. A corrupt chunk is left where it is.
 func (d *Dir) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, error) {
-	if d.isPending(name) {
+	sealed, err := d.Shared.Get(ctx, name)
+	if err == nil && d.hides(name) {
 		return nil, notFound("store: get " + name.String())
 	}
-	return d.Shared.Get(ctx, name)
+	return sealed, err
 }
 
 // Has implements [thaw.ChunkSink].
@@ -150,13 +151,11 @@ func (d *Dir) Has(ctx context.Context, name thaw.ChunkName) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, thaw.Wrap(op, err)
 	}
-	if d.isPending(name) {
-		return false, nil
-	}
 	there, err := d.published(name)
-	return there, diskError(op, err)
+	return there && !d.hides(name), diskError(op, err)
 }
 
+// published reports whether there is a file in the chunk's place.
 func (d *Dir) published(name thaw.ChunkName) (bool, error) {
 	_, err := os.Lstat(d.chunkPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -169,7 +168,7 @@ func (d *Dir) published(name thaw.ChunkName) (bool, error) {
 func (d *Dir) Chunks(ctx context.Context) iter.Seq2[thaw.ChunkInfo, error] {
 	return func(yield func(thaw.ChunkInfo, error) bool) {
 		for info, err := range d.Shared.Chunks(ctx) {
-			if err == nil && d.isPending(info.Name) {
+			if err == nil && d.hides(info.Name) {
 				continue
 			}
 			if !yield(info, err) {
@@ -179,8 +178,12 @@ func (d *Dir) Chunks(ctx context.Context) iter.Seq2[thaw.ChunkInfo, error] {
 	}
 }
 
-func (d *Dir) isPending(name thaw.ChunkName) bool {
+// hides reports whether a file seen in the chunk's place may not be durable
+// yet. It must be asked after looking at the file: by then whoever renamed it
+// has either made it durable or still hides it.
+func (d *Dir) hides(name thaw.ChunkName) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.pending[name] != nil
+	p := d.pending[name]
+	return p != nil && p.hidesLocked()
 }

@@ -158,8 +158,8 @@ func (m *Mem) ReadObject(ctx context.Context, key string, off int64, n int) ([]b
 	if !ok {
 		return nil, notFound(op)
 	}
-	off = min(off, int64(len(data)))
-	return bytes.Clone(data[off:min(off+int64(n), int64(len(data)))]), nil
+	data = data[min(off, int64(len(data))):]
+	return bytes.Clone(data[:min(n, len(data))]), nil
 }
 
 // DeleteObject implements [thaw.Objects].

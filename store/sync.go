@@ -20,17 +20,23 @@ const (
 	lost                      // and the bytes can't be read back: only another Put can bring them
 )
 
-// pendingChunk is a chunk that was put but is not yet published. It is hidden
-// wherever its bytes lie.
+// pendingChunk is a chunk that is being put or was put but is not yet
+// published.
 type pendingChunk struct {
-	name  thaw.ChunkName
-	done  chan struct{} // closed when state has left writing
-	state chunkState    // guarded by Dir.mu
+	name    thaw.ChunkName
+	done    chan struct{} // closed when state has left writing
+	wasLost bool          // it takes the place of a lost one
+	state   chunkState    // guarded by Dir.mu
 
 	// path is where the bytes are: a temporary file or, once renamed, their
 	// place. It belongs to the writing Put, then to the holder of Dir.syncing.
 	path string
 }
+
+// hidesLocked reports whether a file in the chunk's place must not be believed
+// in: it may have been renamed there but not be durable yet. While a Put has
+// only begun, such a file is one that was published before.
+func (p *pendingChunk) hidesLocked() bool { return p.state != writing || p.wasLost }
 
 // Put implements [thaw.ChunkSink]. Of several concurrent Puts of one chunk one
 // writes and the others wait for it.
@@ -43,9 +49,9 @@ func (d *Dir) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedCh
 		return err
 	}
 	for {
-		p, mine, wasLost := d.reserve(name)
+		p, mine := d.reserve(name)
 		if mine {
-			return diskError(op, d.write(p, sealed, wasLost))
+			return diskError(op, d.write(p, sealed))
 		}
 		if p == nil {
 			return nil
@@ -60,30 +66,31 @@ func (d *Dir) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedCh
 
 // reserve returns a new entry that the caller must write, or the entry that
 // another Put is writing, or nothing where one has been written.
-func (d *Dir) reserve(name thaw.ChunkName) (p *pendingChunk, mine, wasLost bool) {
+func (d *Dir) reserve(name thaw.ChunkName) (p *pendingChunk, mine bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	wasLost := false
 	if p := d.pending[name]; p != nil {
 		switch p.state {
 		case writing:
-			return p, false, false
+			return p, false
 		case written, doubted:
-			return nil, false, false
+			return nil, false
 		case lost:
 			wasLost = true
 		}
 	}
-	p = &pendingChunk{name: name, done: make(chan struct{}), path: d.temp.name()}
+	p = &pendingChunk{name: name, done: make(chan struct{}), wasLost: wasLost, path: d.temp.name()}
 	d.pending[name] = p
-	return p, true, wasLost
+	return p, true
 }
 
 // write brings a reserved entry to its next state. An entry that was lost must
 // not vanish when writing it fails: whoever put it first has not been told.
-func (d *Dir) write(p *pendingChunk, sealed thaw.SealedChunk, wasLost bool) error {
+func (d *Dir) write(p *pendingChunk, sealed thaw.SealedChunk) error {
 	var there bool
 	var err error
-	if !wasLost {
+	if !p.wasLost {
 		there, err = d.published(p.name)
 	}
 	if err == nil && !there {
@@ -94,7 +101,7 @@ func (d *Dir) write(p *pendingChunk, sealed thaw.SealedChunk, wasLost bool) erro
 	switch {
 	case err == nil && !there:
 		p.state = written
-	case wasLost:
+	case p.wasLost:
 		p.state = lost
 	default:
 		delete(d.pending, p.name)

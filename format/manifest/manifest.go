@@ -131,5 +131,5 @@ func (b Bytes) ReadAt(_ context.Context, off int64, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off >= int64(len(b)) {
 		return nil, nil
 	}
-	return b[off:min(off+int64(n), int64(len(b)))], nil
+	return b[off:][:min(n, len(b)-int(off))], nil
 }
