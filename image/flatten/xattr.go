@@ -24,8 +24,8 @@ func (e *entry) setXattrs(records map[string]string) string {
 	total := 0
 	for key, value := range records {
 		name, ok := strings.CutPrefix(key, paxXattr)
-		if !ok || !e.keepsXattr(name) {
-			continue
+		if !ok || value == "" || !e.keepsXattr(name) {
+			continue // an empty record says, in PAX, that there is none
 		}
 		total += len(name) + 1 + len(value)
 		if len(name) > maxBaseBytes || len(value) > maxXattrBytes || total > maxXattrsBytes {
