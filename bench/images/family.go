@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -31,6 +32,7 @@ var kinds = map[string]debimage.Image{
 	"ruby-api": {Packages: []string{"ruby"}, Config: debimage.Config{Entrypoint: []string{"/usr/bin/ruby", "bootstrap.rb"}}},
 	"php-api":  {Packages: []string{"php8.2-cli"}, Config: debimage.Config{Entrypoint: []string{"/usr/bin/php8.2", "bootstrap.php"}}},
 	"java-api": {Packages: []string{"openjdk-17-jre-headless"}, Config: debimage.Config{Entrypoint: []string{"/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", "/var/task", "Bootstrap"}}},
+	"web":      {Packages: []string{"python3"}, Python: true, Config: debimage.Config{Entrypoint: []string{"/var/task/adapter", "/usr/bin/python3", "server.py"}}},
 	"big":      {Packages: []string{"python3", "kicad-packages3d"}, Python: true, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"app.handler"}}},
 }
 
@@ -58,10 +60,13 @@ func pick(names []string, a apps) ([]debimage.Image, error) {
 // describe turns APP:VERSION into what the image holds.
 func describe(tag string, a apps) (debimage.Image, error) {
 	app, version, _ := strings.Cut(tag, ":")
-	if app == "go-hello" {
-		dir, err := a.goHandler("go-hello-"+version, "./examples/go", "-X main.build="+version)
-		return debimage.Image{Tag: tag, Scratch: true, App: map[string]string{".": dir}, Config: debimage.Config{Entrypoint: []string{"/handler"}}}, err
+	switch app {
+	case "go-hello":
+		return a.scratch(tag, "handler", "./examples/go", "-X main.build="+version)
+	case "probe":
+		return a.scratch(tag, "handler", "./bench/images/probe")
 	}
+	app, probed := strings.CutSuffix(app, "-probe")
 	kind, squash := app, false
 	switch app {
 	case "custb-data":
@@ -80,7 +85,17 @@ func describe(tag string, a apps) (debimage.Image, error) {
 	}
 	dir, err := a.application(kind, version)
 	img.App = map[string]string{"var/task": dir}
+	if probed && err == nil {
+		img.App["opt/probe"], err = a.goProgram("probe-"+version, "probe", "./bench/images/probe")
+		img.Config.Entrypoint, img.Config.Cmd = []string{"/opt/probe/probe"}, nil
+	}
 	return img, err
+}
+
+// scratch is an image of one static program.
+func (a apps) scratch(tag, file, pkg string, ldflags ...string) (debimage.Image, error) {
+	dir, err := a.goProgram(strings.ReplaceAll(tag, ":", "-"), file, pkg, ldflags...)
+	return debimage.Image{Tag: tag, Scratch: true, App: map[string]string{".": dir}, Config: debimage.Config{Entrypoint: []string{"/" + file}}}, err
 }
 
 // application writes the files of one version of an application.
@@ -101,6 +116,12 @@ func (a apps) application(kind, version string) (string, error) {
 		files["bootstrap.php"] = handler("bootstrap.php")
 	case "java-api":
 		return a.java("java-"+version, version)
+	case "web":
+		dir, err := a.goProgram("web-"+version, "adapter", "./examples/web/adapter")
+		if err != nil {
+			return "", err
+		}
+		return dir, os.WriteFile(filepath.Join(dir, "server.py"), []byte(example("web/server.py")), 0o644)
 	}
 	return a.files(kind+"-"+version, files)
 }

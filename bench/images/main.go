@@ -70,8 +70,8 @@ func build(ctx context.Context, out, cache, store string, names []string) error 
 // apps makes the folders of applications.
 type apps struct{ work string }
 
-// goHandler compiles one of the project's examples.
-func (a apps) goHandler(name, pkg string, ldflags ...string) (string, error) {
+// goProgram compiles one of the project's programs to the name file in a folder.
+func (a apps) goProgram(name, file, pkg string, ldflags ...string) (string, error) {
 	dir := filepath.Join(a.work, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -80,7 +80,7 @@ func (a apps) goHandler(name, pkg string, ldflags ...string) (string, error) {
 	for _, f := range ldflags {
 		flags += " " + f
 	}
-	cmd := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-ldflags", flags, "-o", filepath.Join(dir, "handler"), pkg)
+	cmd := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-ldflags", flags, "-o", filepath.Join(dir, file), pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	return dir, cmd.Run()
