@@ -62,7 +62,7 @@ func describe(tag string, a apps) (debimage.Image, error) {
 	app, version, _ := strings.Cut(tag, ":")
 	switch app {
 	case "go-hello":
-		return a.scratch(tag, "handler", "./examples/go", "-X main.build="+version)
+		return a.scratch(tag, "handler", "./examples/go", "-buildid="+version)
 	case "probe":
 		return a.scratch(tag, "handler", "./bench/images/probe")
 	}

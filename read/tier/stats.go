@@ -3,6 +3,8 @@ package tier
 import (
 	"sync/atomic"
 	"time"
+
+	"thaw.dev/thaw/read/latency"
 )
 
 // Stats is what a [Stack] has done since it was made, tier by tier in the order
@@ -21,12 +23,12 @@ type Stats struct {
 
 // TierStats are the counters of one tier.
 type TierStats struct {
-	Name     string  `json:"name"`
-	Requests int64   `json:"requests"` // chunks asked of this tier
-	Hits     int64   `json:"hits"`     // chunks it gave; the rest went on to the next
-	Bytes    int64   `json:"bytes"`    // sealed bytes it gave
-	Errors   int64   `json:"errors"`   // answers that were neither a hit nor a miss
-	Latency  Latency `json:"latency"`  // of its hits
+	Name     string           `json:"name"`
+	Requests int64            `json:"requests"` // chunks asked of this tier
+	Hits     int64            `json:"hits"`     // chunks it gave; the rest went on to the next
+	Bytes    int64            `json:"bytes"`    // sealed bytes it gave
+	Errors   int64            `json:"errors"`   // answers that were neither a hit nor a miss
+	Latency  latency.Snapshot `json:"latency"`  // of its hits
 }
 
 // Find returns the counters of the tier of that name.
@@ -42,7 +44,7 @@ func (s Stats) Find(name string) TierStats {
 // counters are the live form of TierStats.
 type counters struct {
 	requests, hits, bytes, errors atomic.Int64
-	latency                       Histogram
+	latency                       latency.Histogram
 }
 
 func (c *counters) hit(bytes int, since time.Time) {

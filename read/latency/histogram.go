@@ -1,4 +1,6 @@
-package tier
+// Package latency counts durations in buckets fine enough to draw a
+// distribution from. It knows no clock: callers measure.
+package latency
 
 import (
 	"math/bits"
@@ -43,8 +45,8 @@ func upperMicros(i int) int64 {
 	return (int64(1)<<exp*int64(stepsPerDoubling+step+1) + stepsPerDoubling - 1) / stepsPerDoubling
 }
 
-// Latency is a histogram at one moment.
-type Latency struct {
+// Snapshot is a histogram at one moment.
+type Snapshot struct {
 	Count     int64    `json:"count"`
 	SumMicros int64    `json:"sum_us"`
 	Buckets   []Bucket `json:"buckets,omitempty"` // ascending; empty ones left out
@@ -59,8 +61,8 @@ type Bucket struct {
 
 // Snapshot returns the counts so far. Durations counted meanwhile may be
 // missing from it in part.
-func (h *Histogram) Snapshot() Latency {
-	l := Latency{SumMicros: h.sum.Load()}
+func (h *Histogram) Snapshot() Snapshot {
+	l := Snapshot{SumMicros: h.sum.Load()}
 	for i := range h.counts {
 		if n := h.counts[i].Load(); n > 0 {
 			l.Count += n
@@ -72,7 +74,7 @@ func (h *Histogram) Snapshot() Latency {
 
 // Quantile returns a bound below which the part q (0 to 1) of all durations
 // lies; zero where there are none.
-func (l Latency) Quantile(q float64) time.Duration {
+func (l Snapshot) Quantile(q float64) time.Duration {
 	need := int64(q * float64(l.Count))
 	var seen int64
 	for _, b := range l.Buckets {
