@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"thaw.dev/thaw/internal/debimage"
@@ -63,6 +64,8 @@ func describe(tag string, a apps) (debimage.Image, error) {
 	switch app {
 	case "go-hello":
 		return a.scratch(tag, "handler", "./examples/go", "-buildid="+version)
+	case "fill":
+		return a.filled(tag, version)
 	case "probe":
 		return a.scratch(tag, "handler", "./bench/images/probe")
 	}
@@ -89,6 +92,18 @@ func describe(tag string, a apps) (debimage.Image, error) {
 		img.App["opt/probe"], err = a.goProgram("probe-"+version, "probe", "./bench/images/probe")
 		img.Config.Entrypoint, img.Config.Cmd = []string{"/opt/probe/probe"}, nil
 	}
+	return img, err
+}
+
+// filled is the Go function in an image of the size that the version names, in
+// MiB: "fill:10240" is an image of 10 GiB.
+func (a apps) filled(tag, version string) (debimage.Image, error) {
+	megabytes, err := strconv.Atoi(version)
+	if err != nil {
+		return debimage.Image{}, fmt.Errorf("image %s: the version is a size in MiB", tag)
+	}
+	img, err := a.scratch(tag, "handler", "./examples/go")
+	img.FillMB = megabytes
 	return img, err
 }
 

@@ -35,6 +35,7 @@ type Image struct {
 	Squash   bool              // one layer of everything, as other pipelines make it
 	App      map[string]string // destination to a folder of the host, the application's layer
 	Links    map[string]string // symbolic links of the runtime layer
+	FillMB   int               // so many MiB of files that nothing else has, in a layer of their own
 	Python   bool              // compile the modules ahead, as the package's scripts do
 	Config   Config
 }
@@ -50,6 +51,9 @@ func (b *Builder) Build(ctx context.Context, img Image) error {
 	}
 	if len(img.App) > 0 {
 		layers = append(layers, Layer{Dirs: img.App})
+	}
+	if img.FillMB > 0 {
+		layers = append(layers, Layer{FillMB: img.FillMB})
 	}
 	if img.Squash {
 		layers = []Layer{squash(layers)}

@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,6 +27,10 @@ type Layer struct {
 
 	// Links are symbolic links to add: path in the image to target.
 	Links map[string]string
+
+	// FillMB adds so many MiB of files that don't compress and that no other
+	// image has, for images of any size.
+	FillMB int
 }
 
 // epoch is the mtime of what the packages don't date.
@@ -63,7 +69,33 @@ func (l Layer) write(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
+	if err := fill(tw, l.FillMB); err != nil {
+		return err
+	}
 	return tw.Close()
+}
+
+// fillFileMB is the size of a file of the filling, in MiB.
+const fillFileMB = 4
+
+// fill adds files of pseudo-random bytes; the same size gives the same bytes.
+func fill(tw *tar.Writer, megabytes int) error {
+	block := make([]byte, 1<<20)
+	random := rand.NewChaCha8([32]byte{byte(megabytes), byte(megabytes >> 8), byte(megabytes >> 16)})
+	for n := 0; n < megabytes; n += fillFileMB {
+		size := min(fillFileMB, megabytes-n)
+		name := fmt.Sprintf("fill/%03d/%02d.bin", n/fillFileMB/100, n/fillFileMB%100)
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(size) << 20, ModTime: epoch}); err != nil {
+			return err
+		}
+		for range size {
+			_, _ = random.Read(block)
+			if _, err := tw.Write(block); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func copyEntries(tw *tar.Writer, tr *tar.Reader, seen map[string]bool) error {
