@@ -263,6 +263,9 @@ func (q *request) write(body []byte) {
 func (q *request) fail(err error) {
 	code, kind := CodeOf(err), thaw.KindOf(err)
 	status := statusOf(code, kind)
+	if code == CodeTagImmutable {
+		code = CodeTagInvalid
+	}
 	message := http.StatusText(status)
 	if status < http.StatusInternalServerError {
 		message = err.Error()

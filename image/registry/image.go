@@ -45,7 +45,7 @@ type Push struct {
 // PutManifest stores a manifest and points the tags at it, durably and in this
 // order. Everything it names must be in the repository (MANIFEST_BLOB_UNKNOWN
 // else), but for its subject and for non-distributable layers. A tag that may
-// not move is TAG_INVALID; then nothing is stored.
+// not move is TAG_IMMUTABLE; then nothing is stored.
 func (w *Writer) PutManifest(p Push) (Manifest, error) {
 	if len(p.Data) > MaxManifestBytes {
 		return Manifest{}, refuseAs(CodeManifestInvalid, thaw.TooLarge, "a manifest has at most %d bytes", MaxManifestBytes)
@@ -137,7 +137,7 @@ func (w *Writer) mayMove(settings Settings, tag string, to v1.Hash) error {
 		return err
 	}
 	if from != to {
-		return refuse(CodeTagInvalid, "The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the tag is immutable.", tag, w.name)
+		return refuse(CodeTagImmutable, "The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the tag is immutable.", tag, w.name)
 	}
 	return nil
 }

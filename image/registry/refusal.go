@@ -32,6 +32,7 @@ const (
 	CodeTooManyRequests     Code = "TOOMANYREQUESTS"
 	CodeRangeInvalid        Code = "RANGE_INVALID"
 	CodeTagInvalid          Code = "TAG_INVALID"
+	CodeTagImmutable        Code = "TAG_IMMUTABLE"  // sent as TAG_INVALID, as ECR does
 	CodeNameExists          Code = "NAME_EXISTS"    // no protocol answer: creating what is there
 	CodeNameNotEmpty        Code = "NAME_NOT_EMPTY" // no protocol answer: removing what is in use
 	CodeUnavailable         Code = "UNAVAILABLE"
@@ -81,7 +82,7 @@ func kindOfCode(code Code) thaw.Kind {
 		return thaw.Denied
 	case CodeTooManyRequests:
 		return thaw.Throttled
-	case CodeNameExists, CodeNameNotEmpty:
+	case CodeNameExists, CodeNameNotEmpty, CodeTagImmutable:
 		return thaw.Conflict
 	case CodeUnavailable:
 		return thaw.Unavailable
@@ -96,6 +97,8 @@ func statusOf(code Code, kind thaw.Kind) int {
 	switch {
 	case code == CodeUnauthorized:
 		return http.StatusUnauthorized
+	case code == CodeTagImmutable:
+		return http.StatusBadRequest
 	case code == CodeUnsupported:
 		return http.StatusMethodNotAllowed
 	case code == CodeRangeInvalid:

@@ -153,20 +153,38 @@ func (s *Store) Close() error {
 	return errors.Join(s.disk.emptyTrash(), s.lock.Close())
 }
 
+// trashEvery is how long the bytes of a push that were there already stay on
+// disk a second time.
+const trashEvery = 10 * time.Second
+
 // Run cleans at once and then every CleanEvery until ctx ends; it returns nil
 // then. What fails is logged and tried again in the next round.
 func (s *Store) Run(ctx context.Context) error {
+	clean, trash := time.NewTicker(s.options.CleanEvery), time.NewTicker(trashEvery)
+	defer clean.Stop()
+	defer trash.Stop()
+	s.cleanAndLog(ctx)
 	for {
-		if done, err := s.Clean(ctx); err != nil && ctx.Err() == nil {
-			s.options.Log.Error("registry: cleaning failed", "err", err)
-		} else if done != (Cleaned{}) {
-			s.options.Log.Info("registry: cleaned", "uploads", done.Uploads, "blobs", done.Blobs, "bytes", done.Bytes)
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(s.options.CleanEvery):
+		case <-clean.C:
+			s.cleanAndLog(ctx)
+		case <-trash.C:
+			if err := s.disk.emptyTrash(); err != nil {
+				s.options.Log.Error("registry: removing what was discarded failed", "err", err)
+			}
 		}
+	}
+}
+
+func (s *Store) cleanAndLog(ctx context.Context) {
+	done, err := s.Clean(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.options.Log.Error("registry: cleaning failed", "err", err)
+	}
+	if done != (Cleaned{}) {
+		s.options.Log.Info("registry: cleaned", "uploads", done.Uploads, "blobs", done.Blobs, "bytes", done.Bytes)
 	}
 }
 
