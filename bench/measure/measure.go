@@ -1,0 +1,165 @@
+// Package measure holds what the benchmarks share: samples and their
+// quantiles, a table, and a server with functions to measure.
+package measure
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"thaw.dev/thaw/internal/livetest"
+)
+
+// Samples are measured durations.
+type Samples []time.Duration
+
+// Quantile returns the q-quantile, 0 to 1, by the nearest rank.
+func (s Samples) Quantile(q float64) time.Duration {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// String gives the usual quantiles in milliseconds.
+func (s Samples) String() string {
+	return fmt.Sprintf("min %7.2f  p50 %7.2f  p95 %7.2f ms (n=%d)", ms(s.Quantile(0)), ms(s.Quantile(0.5)), ms(s.Quantile(0.95)), len(s))
+}
+
+func ms(d time.Duration) float64 { return float64(d) / 1e6 }
+
+// Ratio prints two ratios of samples, a to b.
+func Ratio(w io.Writer, what string, a, b Samples) {
+	fmt.Fprintf(w, "%-44s p50 %.2f  p95 %.2f\n", what,
+		float64(a.Quantile(0.5))/float64(b.Quantile(0.5)), float64(a.Quantile(0.95))/float64(b.Quantile(0.95)))
+}
+
+// Bench is a running server and where its images come from.
+type Bench struct {
+	*livetest.Server
+	Lambda *lambda.Client
+	Dir    string // a temporary folder
+	creds  livetest.Credentials
+}
+
+// Open starts a server on a temporary folder. Close it.
+func Open(ctx context.Context, flags ...string) (*Bench, error) {
+	dir, err := os.MkdirTemp("", "thaw-bench-")
+	if err != nil {
+		return nil, err
+	}
+	server, err := livetest.Start(ctx, filepath.Join(dir, "data"), flags...)
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	creds, err := server.Credentials(ctx, "default")
+	return &Bench{Server: server, Lambda: server.Lambda(creds), Dir: dir, creds: creds}, err
+}
+
+// Close stops the server and removes its folder.
+func (b *Bench) Close() {
+	if err := b.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+	_ = os.RemoveAll(b.Dir)
+}
+
+// Images builds images into the layout of the bench, and returns its folder.
+func (b *Bench) Images(ctx context.Context, store string, names ...string) (string, error) {
+	root, err := livetest.Root()
+	if err != nil {
+		return "", err
+	}
+	layout := filepath.Join(b.Dir, "oci-"+store+strings.ReplaceAll(names[0], ":", "-"))
+	args := append([]string{"run", "./bench/images", "-o", layout, "-cache", filepath.Join(root, ".cache", "debs"), "-store", store}, names...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stderr = root, os.Stderr
+	return layout, cmd.Run()
+}
+
+// Create pushes an image of the layout and makes a function of it; it returns
+// when the function is active.
+func (b *Bench) Create(ctx context.Context, layout, tag, function string) error {
+	ref := fmt.Sprintf("%s/%s:v1", b.Registry(), strings.ReplaceAll(strings.ToLower(tag), ":", "-"))
+	push := exec.CommandContext(ctx, "skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
+		"--dest-creds", b.creds.AccessKey+":"+b.creds.Secret, "oci:"+layout+":"+tag, "docker://"+ref)
+	if out, err := push.CombinedOutput(); err != nil {
+		return fmt.Errorf("push %s: %w: %s", tag, err, out)
+	}
+	_, err := b.Lambda.CreateFunction(ctx, &lambda.CreateFunctionInput{
+		FunctionName: &function, PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &ref},
+		Role: aws.String("arn:aws:iam::000000000000:role/bench"), MemorySize: aws.Int32(1769), Timeout: aws.Int32(60),
+	})
+	if err != nil {
+		return err
+	}
+	return lambda.NewFunctionActiveV2Waiter(b.Lambda, func(o *lambda.FunctionActiveV2WaiterOptions) {
+		o.MinDelay = 20 * time.Millisecond
+	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &function}, 10*time.Minute)
+}
+
+// Invoke calls a function and returns how long its answer took.
+func (b *Bench) Invoke(ctx context.Context, function string) (time.Duration, error) {
+	start := time.Now()
+	out, err := b.Lambda.Invoke(ctx, &lambda.InvokeInput{FunctionName: &function, Payload: []byte(`{"name":"bench"}`)})
+	took := time.Since(start)
+	if err == nil && out.FunctionError != nil {
+		err = fmt.Errorf("%s: %s: %s", function, *out.FunctionError, out.Payload)
+	}
+	return took, err
+}
+
+// Fresh gives up the warm sandboxes of a function, so that its next invocation
+// is a cold start: a change of configuration does that, as in Lambda.
+func (b *Bench) Fresh(ctx context.Context, function string) error {
+	_, err := b.Lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
+		FunctionName: &function, Description: aws.String(time.Now().Format(time.RFC3339Nano)),
+	})
+	if err != nil {
+		return err
+	}
+	// The old sandboxes end apart from the request; a start must not share the
+	// processor with their end.
+	time.Sleep(300 * time.Millisecond)
+	return nil
+}
+
+// DropL1 empties the worker's cache and the kernel's caches of idle images.
+func (b *Bench) DropL1(ctx context.Context) error {
+	_, err := b.Thaw(ctx, "cache", "drop", "l1")
+	return err
+}
+
+// Tier is what thaw cache stats tells of a tier.
+type Tier struct {
+	Name     string `json:"name"`
+	Requests int64  `json:"requests"`
+	Hits     int64  `json:"hits"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// OriginBytes is what the origin has served since the start.
+func (b *Bench) OriginBytes(ctx context.Context) (int64, error) {
+	var tiers []Tier
+	if err := b.ThawJSON(ctx, &tiers, "cache", "stats"); err != nil {
+		return 0, err
+	}
+	for _, t := range tiers {
+		if t.Name == "origin" {
+			return t.Bytes, nil
+		}
+	}
+	return 0, fmt.Errorf("thaw cache stats names no origin: %+v", tiers)
+}
