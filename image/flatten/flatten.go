@@ -72,5 +72,5 @@ func op(layer string) string { return "flatten layer " + layer }
 
 func invalid(layer, entry, format string, args ...any) error {
 	args = append([]any{entry}, args...)
-	return thaw.Errorf(op(layer), thaw.Invalid, "entry %q "+format, args...)
+	return thaw.Errorf(op(layer), thaw.Invalid, "entry %.300q "+format, args...)
 }

@@ -225,9 +225,9 @@ func (m *merger) linkTarget(e *entry) (*erofs.Inode, error) {
 	}
 	switch {
 	case target == nil:
-		return nil, invalid(m.name, e.name, "is a hard link to %q, which does not exist", e.link)
+		return nil, invalid(m.name, e.name, "is a hard link to %.300q, which does not exist", e.link)
 	case target.isDir():
-		return nil, invalid(m.name, e.name, "is a hard link to %q, which is a directory", e.link)
+		return nil, invalid(m.name, e.name, "is a hard link to %.300q, which is a directory", e.link)
 	}
 	return target.inode, nil
 }

@@ -13,16 +13,16 @@ import (
 type ScanOptions struct {
 	Name       string // how errors name the layer: its digest
 	MaxEntries int    // 0 means [DefaultMaxEntries]; a layer of more is [thaw.TooLarge]
-	MaxBytes   int64  // of the files' bytes, holes included; a layer of more is [thaw.TooLarge]
 
 	// AbsoluteNames takes names with a leading slash relative to the root
 	// instead of refusing them.
 	AbsoluteNames bool
 
 	// File gets the bytes of each regular file that has any, in the order of
-	// the tar, holes of sparse files as zeros. It may read r in part or not at
-	// all, and must not keep it. Its error ends the scan and is returned as it
-	// is.
+	// the tar, holes of sparse files as zeros: their size is no measure of the
+	// tar's, and for File to bound. It may read r in part or not at all, and
+	// must not keep it. Its error ends the scan and is returned as it is, but
+	// for what io.ReadFull says of an end too early, which is a bad tar.
 	File func(f FileHeader, r io.Reader) error
 }
 
@@ -39,7 +39,6 @@ type Layer struct {
 	slabs   [][]entry
 	entries int
 	files   int
-	bytes   int64
 }
 
 // Entries returns the number of entries of the layer's tar that describe
@@ -50,9 +49,6 @@ func (l *Layer) Entries() int { return l.entries }
 // last ordinal.
 func (l *Layer) Files() int { return l.files }
 
-// Bytes returns the bytes of the layer's files, holes included.
-func (l *Layer) Bytes() int64 { return l.bytes }
-
 // slabEntries is how many entries are allocated at once: the list of a large
 // layer is not copied as it grows.
 const slabEntries = 2048
@@ -61,8 +57,7 @@ const slabEntries = 2048
 // r if there is none. An entry that no image can have (a name that leaves the
 // tree, an unknown type, attributes beyond what a kernel takes) is
 // [thaw.Invalid], and so is what isn't a tar or ends within an entry; errors
-// of r are returned with their kind. Sizes are checked before anything is
-// allocated for them.
+// of r are returned with their kind.
 func Scan(ctx context.Context, r io.Reader, o ScanOptions) (*Layer, error) {
 	if o.MaxEntries == 0 {
 		o.MaxEntries = DefaultMaxEntries
@@ -100,12 +95,8 @@ func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
 	}
 	e.ordinal = -1
 	if e.kind == kindRegular && e.size > 0 {
-		if e.size > o.MaxBytes-l.bytes {
-			return thaw.Errorf(op(l.name), thaw.TooLarge, "its files hold more than the %d bytes that an image may have", o.MaxBytes)
-		}
 		e.ordinal = int32(l.files)
 		l.files++
-		l.bytes += e.size
 	}
 	if len(l.slabs) == 0 || len(l.slabs[len(l.slabs)-1]) == slabEntries {
 		l.slabs = append(l.slabs, make([]entry, 0, slabEntries))
@@ -116,19 +107,21 @@ func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
 	if e.ordinal < 0 || o.File == nil {
 		return nil
 	}
-	return o.File(FileHeader{Ordinal: int(e.ordinal), Name: e.name, Size: e.size}, r)
+	err := o.File(FileHeader{Ordinal: int(e.ordinal), Name: e.name, Size: e.size}, r)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return tarError(l.name, err) // of r, unless it has a kind
+	}
+	return err
 }
 
-// tarError classes what went wrong between two entries: the reader's own
-// errors keep their kind, anything else is a bad tar.
+// tarError classes what went wrong with reading the tar: errors that the
+// reader has given a kind are its own, anything else is a bad tar.
 func tarError(layer string, err error) error {
-	if _, ok := errors.AsType[*thaw.Error](err); ok {
-		return thaw.Wrap(op(layer), err)
-	}
+	_, kind := errors.AsType[*thaw.Error](err)
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return thaw.Wrap(op(layer), err)
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case kind, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return thaw.Errorf(op(layer), thaw.Invalid, "the tar ends within an entry")
 	}
 	return thaw.Errorf(op(layer), thaw.Invalid, "it is not a well-formed tar: %w", err)

@@ -20,6 +20,7 @@ type blob struct {
 	limit  int64 // no blob is longer than this
 	failed error // of raw, or a blob that is too long; kept since decompressors hide it
 	count  func(n int)
+	ended  func() error // why the layer is no longer wanted, or nil
 }
 
 // Read implements io.Reader.
@@ -37,7 +38,9 @@ func (b *blob) Read(p []byte) (int, error) {
 	case b.read > b.limit:
 		b.failed = tooLarge(b.limit)
 	case err != nil && !errors.Is(err, io.EOF):
-		b.failed = sourceError(b.layer, err)
+		if b.failed = b.ended(); b.failed == nil { // ended, raw is closed and says only that
+			b.failed = sourceError(b.layer, err)
+		}
 	default:
 		return n, err
 	}

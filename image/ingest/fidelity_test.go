@@ -189,7 +189,7 @@ func TestFidelity(t *testing.T) {
 			w := newWorld(t)
 			r := w.mustRun(t, w.options(), private(blobs...)...)
 			got := w.mounted(t, r.Image)
-			forgetUnsaid(got, want, tars)
+			forgetUnsaid(got, want)
 			report(t, ingesttest.Diff(got, want, added(want)))
 			emptyDir(t, w.temp)
 		})
@@ -199,7 +199,7 @@ func TestFidelity(t *testing.T) {
 // forgetUnsaid removes from want what umoci takes from the clock, since no
 // entry says it: the time of directories that no entry describes, and of the
 // directory in which the first of them was made.
-func forgetUnsaid(got, want map[string]ingesttest.Node, tars [][]byte) {
+func forgetUnsaid(got, want map[string]ingesttest.Node) {
 	started := time.Now().Add(-time.Hour).Unix()
 	for path, w := range want {
 		var sec int64

@@ -125,5 +125,5 @@ func diskError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return thaw.Errorf("ingest: temporary file", thaw.Internal, "%w", err)
+	return thaw.Errorf("temporary file", thaw.Internal, "%w", err)
 }

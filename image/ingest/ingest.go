@@ -136,7 +136,7 @@ func Run(ctx context.Context, layers []Layer, sourceDigest string, o Options) (R
 		return Result{}, err
 	}
 	if err := checkLayers(layers, o.MaxBytes); err != nil {
-		return Result{}, err
+		return Result{}, thaw.Wrap("ingest", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -168,6 +168,7 @@ type ingest struct {
 	hold      *hold     // small files that wait for their chunks
 	scanned   []scanned // by layer
 	plain     int64     // uncompressed bytes of the layers scanned
+	files     int64     // bytes of the files in them
 	rereading bool      // all layers are scanned
 }
 

@@ -34,10 +34,10 @@ func checkLayers(layers []Layer, limit int64) error {
 	var plain int64
 	for i, l := range layers {
 		if l.Open == nil {
-			return thaw.Errorf("ingest", thaw.Invalid, "layer %d can't be opened", i)
+			return thaw.Errorf("", thaw.Invalid, "layer %d can't be opened", i)
 		}
 		if newHash(l.Digest) == nil || newHash(l.DiffID) == nil {
-			return thaw.Errorf("ingest", thaw.Invalid, "layer %d has the digests %.100q and %.100q, which are not sha256 or sha512", i, l.Digest, l.DiffID)
+			return thaw.Errorf("", thaw.Invalid, "layer %d has the digests %.100q and %.100q, which are not sha256 or sha512", i, l.Digest, l.DiffID)
 		}
 		if l.isPlain() {
 			plain += max(l.Bytes, 0)
@@ -54,7 +54,7 @@ func checkLayers(layers []Layer, limit int64) error {
 func (l Layer) isPlain() bool { return l.Digest == l.DiffID }
 
 func tooLarge(limit int64) error {
-	return thaw.Errorf("ingest", thaw.TooLarge,
+	return thaw.Errorf("", thaw.TooLarge,
 		"the image exceeds the maximum size of %d bytes, all layers together, uncompressed", limit)
 }
 

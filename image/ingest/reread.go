@@ -31,11 +31,11 @@ func (g *ingest) sealMissing(ctx context.Context, a *assembly, missing []group) 
 			if p.deferred {
 				left = append(left, p.group)
 			} else if p.left > 0 {
-				return thaw.Errorf("ingest", thaw.Internal, "a file that was in its layer is no longer in it")
+				return thaw.Errorf("", thaw.Internal, "a file that was in its layer is no longer in it")
 			}
 		}
 		if len(left) == len(missing) {
-			return thaw.Errorf("ingest", thaw.Internal, "no group of files finds room")
+			return thaw.Errorf("", thaw.Internal, "no group of files finds room")
 		}
 		missing = left
 	}
@@ -114,8 +114,7 @@ func (r *reread) run(ctx context.Context) error {
 			continue
 		}
 		_, err := r.readLayer(ctx, i, flatten.ScanOptions{
-			MaxBytes: r.options.MaxBytes,
-			File:     func(f flatten.FileHeader, data io.Reader) error { return r.file(ctx, i, f, data) },
+			File: func(f flatten.FileHeader, data io.Reader) error { return r.file(ctx, i, f, data) },
 		})
 		if err != nil {
 			return err

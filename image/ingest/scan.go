@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"thaw.dev/thaw"
@@ -27,12 +26,10 @@ func (g *ingest) scanLayers(ctx context.Context) ([]*flatten.Layer, error) {
 	lists := make([]*flatten.Layer, len(g.layers))
 	var shadow flatten.Shadow
 	entries := flatten.DefaultMaxEntries
-	files := g.options.MaxBytes
 	for i := len(g.layers) - 1; i >= 0; i-- {
 		s := layerScan{ingest: g, shadow: &shadow, domain: g.layerDomain(i), out: &g.scanned[i]}
 		l, err := g.readLayer(ctx, i, flatten.ScanOptions{
 			MaxEntries: max(entries, 1),
-			MaxBytes:   files,
 			File:       func(f flatten.FileHeader, r io.Reader) error { return s.file(ctx, f, r) },
 		})
 		if err != nil {
@@ -40,7 +37,6 @@ func (g *ingest) scanLayers(ctx context.Context) ([]*flatten.Layer, error) {
 		}
 		lists[i] = l
 		entries -= l.Entries()
-		files -= l.Bytes()
 		if i > 0 {
 			shadow.Add(l)
 		}
@@ -86,6 +82,11 @@ type layerScan struct {
 }
 
 func (s *layerScan) file(ctx context.Context, f flatten.FileHeader, r io.Reader) error {
+	// Counted apart from the layer's bytes: holes take none of those.
+	if f.Size > s.options.MaxBytes-s.files {
+		return tooLarge(s.options.MaxBytes)
+	}
+	s.files += f.Size
 	s.out.held = append(s.out.held, notHeld)
 	if s.shadow.Hides(f.Name) {
 		return nil
@@ -112,7 +113,7 @@ func (g *ingest) holdFile(r io.Reader, size int64) error {
 			return err
 		}
 		if _, err := io.ReadFull(r, p); err != nil {
-			return cutShort(err)
+			return err
 		}
 		size -= int64(len(p))
 	}
@@ -132,21 +133,12 @@ func (g *ingest) sealFile(ctx context.Context, r io.Reader, size int64, domain u
 		}
 		if _, err := io.ReadFull(r, pages[:n]); err != nil {
 			g.sealer.giveBack(pages)
-			return cutShort(err)
+			return err
 		}
 		clear(pages[n:])
 		g.sealer.submit(job{pages: pages, domain: domain, to: &to[i]})
 	}
 	return nil
-}
-
-// cutShort classes an error within a file: an end of the tar there is a bad
-// tar, everything else has its kind.
-func cutShort(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return thaw.Errorf("ingest", thaw.Invalid, "the tar ends within a file")
-	}
-	return err
 }
 
 func blocksOf(size int64) uint32 {

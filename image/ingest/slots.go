@@ -78,7 +78,7 @@ func (s *slots) fill(p slot, block uint32, size int64, data io.Reader) error {
 
 func readPadded(data io.Reader, p []byte, size int64) error {
 	if _, err := io.ReadFull(data, p[:size]); err != nil {
-		return cutShort(err)
+		return err
 	}
 	clear(p[size:])
 	return nil

@@ -61,7 +61,8 @@ func openStream(ctx context.Context, l Layer, o streamOptions) (*stream, error) 
 	for range streamBuffers {
 		s.free <- make([]byte, streamBytes)
 	}
-	b := &blob{layer: l, raw: raw, hash: newHash(l.Digest), limit: o.maxBlob, count: o.count}
+	b := &blob{layer: l, raw: raw, hash: newHash(l.Digest), limit: o.maxBlob, count: o.count,
+		ended: func() error { return context.Cause(ctx) }}
 	var closing sync.Once
 	closeRaw := func() { closing.Do(func() { _ = raw.Close() }) } // only read: nothing is lost
 	unwatch := context.AfterFunc(ctx, closeRaw)
