@@ -1,0 +1,201 @@
+// Package control keeps the functions: their configuration, the image that
+// serves each, and the states in between, as Lambda's API describes them. It
+// promises that what it acknowledged is durable; that a name of another tenant
+// can't be told from one that does not exist; that an image being prepared
+// does not disturb the one that serves; and that preparation which a crash cut
+// off goes on at the next start. It knows neither HTTP nor sandboxes nor how
+// an image is prepared.
+//
+// Lock order: Control.mu and targets.mu are leaves; none is held across a
+// query or a call outside of this package.
+package control
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/internal/sqlitedb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Images turns references into images. Implementations are safe for concurrent
+// use.
+type Images interface {
+	// Resolve returns the digest ("sha256:...") of the manifest that ref
+	// names now. Errors: [thaw.NotFound], [thaw.Denied] (the registry refuses
+	// this tenant), [thaw.Invalid] (no reference, or nothing that can run),
+	// [thaw.Unavailable].
+	Resolve(ctx context.Context, tenant thaw.TenantID, ref string) (digest string, err error)
+
+	// Prepare makes the image ready to serve: afterwards the registry is not
+	// needed any more. It may take minutes; it may run again after a crash,
+	// from the beginning. It calls report now and then, never after it
+	// returned. Errors as Resolve's; besides [thaw.TooLarge] and
+	// [thaw.Corrupt] for what is wrong with the image. The text of these
+	// errors is shown to the tenant.
+	Prepare(ctx context.Context, tenant thaw.TenantID, ref, digest string, report func(Progress)) (Prepared, error)
+}
+
+// Progress says how far the preparation of an image is. Bytes are uncompressed
+// bytes of layers.
+type Progress struct {
+	Stage        string // what is being done, for people
+	DoneBytes    int64
+	TotalBytes   int64 // 0 while unknown
+	Chunks       int64 // cut so far
+	NewChunks    int64 // of these, stored now
+	SharedChunks int64 // of these, stored before
+}
+
+// Prepared is an image that can serve, and what its configuration says of how
+// to start it.
+type Prepared struct {
+	Image      thaw.ImageID
+	Entrypoint []string
+	Command    []string
+	Env        []string // KEY=VALUE
+	WorkingDir string
+	Bytes      int64 // uncompressed, all layers
+}
+
+// Options say what a Control works with.
+type Options struct {
+	DB     *sql.DB // not owned
+	Images Images
+
+	// Region stands in ARNs; "" means us-east-1.
+	Region string
+
+	// Architecture is the one this host runs, in Lambda's words; "" means
+	// that of this program.
+	Architecture string
+
+	// Retire, if set, is called after what serves a function has changed or
+	// gone, so that its sandboxes can be given up. It runs apart from the
+	// request that caused it and may run when the name is in use again.
+	Retire func(ctx context.Context, tenant thaw.TenantID, name string)
+
+	// Prepares bounds the images prepared at once; 0 means 2: one is bound by
+	// the registry, two keep a core each busy with cutting and sealing.
+	Prepares int
+
+	// RetryDelay is the wait before the first repetition of a preparation
+	// that failed because something was unavailable; it doubles each time. 0
+	// means one second.
+	RetryDelay time.Duration
+
+	Log *slog.Logger // nil means slog.Default()
+}
+
+func (o *Options) setDefaults() {
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.Architecture == "" {
+		o.Architecture = map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
+	}
+	if o.Prepares == 0 {
+		o.Prepares = 2
+	}
+	if o.RetryDelay == 0 {
+		o.RetryDelay = time.Second
+	}
+	if o.Retire == nil {
+		o.Retire = func(context.Context, thaw.TenantID, string) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+}
+
+// Control is the control plane. It is safe for concurrent use.
+type Control struct {
+	options Options
+	targets targets
+	slots   *semaphore.Weighted // bounds preparations
+
+	work   context.Context // ends with Close; owned by Control
+	cancel context.CancelCauseFunc
+	group  sync.WaitGroup // preparations and calls of Retire
+
+	mu   sync.Mutex
+	jobs map[string]*job // by job id, while they run
+}
+
+// Open brings the tables up to date and takes up the preparations that were
+// cut off. The caller ends it with Close.
+func Open(ctx context.Context, options Options) (*Control, error) {
+	const op = "open control"
+	options.setDefaults()
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, thaw.Wrap(op, err)
+	}
+	if err := sqlitedb.Migrate(ctx, options.DB, "control", files); err != nil {
+		return nil, thaw.Wrap(op, err)
+	}
+	c := &Control{options: options, slots: semaphore.NewWeighted(int64(options.Prepares)), jobs: make(map[string]*job)}
+	c.targets.byName = make(map[key]*Target)
+	c.work, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	unfinished, err := c.unfinished(ctx)
+	if err != nil {
+		return nil, thaw.Wrap(op, err)
+	}
+	for _, f := range unfinished {
+		options.Log.Info("function: preparation resumed", "tenant", f.Tenant, "function", f.Name, "image", f.Next.ImageURI)
+		c.prepare(f)
+	}
+	return c, nil
+}
+
+// errClosed is the cause with which Close ends preparations.
+var errClosed = errors.New("control is closing")
+
+// Close ends the preparations, which the next Open takes up again, and waits
+// for them until ctx ends. The database stays open. A Control must not be used
+// after Close.
+func (c *Control) Close(ctx context.Context) error {
+	c.cancel(errClosed)
+	done := make(chan struct{})
+	go func() { // ends with the group, whose members end with c.work
+		c.group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return thaw.Wrap("close control", ctx.Err())
+	}
+}
+
+// Region returns the region that stands in ARNs.
+func (c *Control) Region() string { return c.options.Region }
+
+// ARN returns the name of a function as an ARN, with a qualifier unless that
+// is empty.
+func (c *Control) ARN(tenant thaw.TenantID, name, qualifier string) string {
+	arn := "arn:aws:lambda:" + c.options.Region + ":" + string(tenant) + ":function:" + name
+	if qualifier != "" {
+		arn += ":" + qualifier
+	}
+	return arn
+}
+
+// retire tells the hook, apart from the caller, who should not wait for
+// sandboxes to end.
+func (c *Control) retire(tenant thaw.TenantID, name string) {
+	c.group.Go(func() { c.options.Retire(c.work, tenant, name) })
+}

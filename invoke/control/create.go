@@ -1,0 +1,151 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	thaw "thaw.dev/thaw"
+)
+
+// Change is what a request sets of a function's settings. What is nil stays as
+// it is, or has its default in a new function; what is set replaces the old
+// value as a whole.
+type Change struct {
+	Description    *string
+	Role           *string
+	TimeoutSeconds *int
+	MemoryMB       *int
+	EphemeralMB    *int
+	Environment    *map[string]string
+	ImageConfig    *ImageConfig
+	Logging        *Logging // members that are "" have their default
+	Tracing        *string
+}
+
+func (c *Change) apply(s *Settings, name string) {
+	set(&s.Description, c.Description)
+	set(&s.Role, c.Role)
+	set(&s.TimeoutSeconds, c.TimeoutSeconds)
+	set(&s.MemoryMB, c.MemoryMB)
+	set(&s.EphemeralMB, c.EphemeralMB)
+	set(&s.Environment, c.Environment)
+	set(&s.ImageConfig, c.ImageConfig)
+	set(&s.Tracing, c.Tracing)
+	if c.Logging != nil {
+		defaults := defaultSettings(name).Logging
+		s.Logging = *c.Logging
+		if s.Logging.LogFormat == "" {
+			s.Logging.LogFormat = defaults.LogFormat
+		}
+		if s.Logging.LogGroup == "" {
+			s.Logging.LogGroup = defaults.LogGroup
+		}
+	}
+}
+
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// NewFunction is what Create makes a function of.
+type NewFunction struct {
+	Name          string // in any form, of the tenant's own account
+	ImageURI      string
+	Architectures []string // empty: the host's
+	Change        Change
+	Tags          map[string]string
+}
+
+// Create makes a function. It returns once the function is durable and its
+// reference is resolved to a digest; the function is [Pending] until its image
+// is prepared, which goes on by itself. Errors: a [Problem] of kind
+// [thaw.Invalid], [thaw.Conflict] where the name is taken, [thaw.Denied] where
+// the registry refuses the tenant; [thaw.Unavailable].
+func (c *Control) Create(ctx context.Context, tenant thaw.TenantID, in NewFunction) (*Function, error) {
+	const op = "create function"
+	n, err := c.parseName(op, tenant, in.Name, "")
+	if err != nil {
+		return nil, err
+	}
+	if n.qualifier != "" && n.qualifier != Latest {
+		return nil, invalid(op, "A function is created without a version: leave out ':%s'.", n.qualifier)
+	}
+	f := &Function{Tenant: tenant, Name: n.bare, Architecture: c.options.Architecture, Tags: in.Tags,
+		Settings: defaultSettings(n.bare), State: Pending, Reason: "The function is being created.", ReasonCode: ReasonCreating}
+	in.Change.apply(&f.Settings, f.Name)
+	if err := errors.Join(f.Settings.validate(op), validateTags(op, in.Tags), c.checkArchitecture(op, in.Architectures)); err != nil {
+		return nil, firstOf(err)
+	}
+	// Asked before the registry is, which may be slow; insert asks again.
+	if _, err := load(ctx, c.options.DB, key{tenant, n.bare}); err == nil {
+		return nil, thaw.Wrap(op, alreadyExists(n.bare))
+	}
+	if f.Next, err = c.resolve(ctx, op, tenant, in.ImageURI); err != nil {
+		return nil, err
+	}
+	f.stamp(time.Now())
+	if err := c.insert(ctx, f); err != nil {
+		return nil, thaw.Wrap(op, err)
+	}
+	c.prepare(f)
+	return f, nil
+}
+
+// firstOf returns the first of joined errors: a client is told of one problem
+// at a time, as Lambda does.
+func firstOf(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()[0]
+	}
+	return err
+}
+
+// stamp marks a change by the owner.
+func (f *Function) stamp(now time.Time) {
+	f.Revision = uuid.NewString()
+	f.Modified = now.UTC()
+}
+
+func alreadyExists(name string) error {
+	return problem("", thaw.Conflict, ResourceConflict, "Function already exist: %s", name)
+}
+
+func (c *Control) checkArchitecture(op string, asked []string) error {
+	switch {
+	case len(asked) == 0 || len(asked) == 1 && asked[0] == c.options.Architecture:
+		return nil
+	case len(asked) == 1 && (asked[0] == "x86_64" || asked[0] == "arm64"):
+		return invalid(op, "The architecture '%s' can't run here: the hosts of this server are '%s'.", asked[0], c.options.Architecture)
+	case len(asked) > 1:
+		return validationError(op, violation("["+asked[0]+", ...]", "architectures", "Member must have length less than or equal to 1"))
+	}
+	return validationError(op, violation("["+asked[0]+"]", "architectures",
+		"Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]]"))
+}
+
+// resolve turns a reference into code to be prepared.
+func (c *Control) resolve(ctx context.Context, op string, tenant thaw.TenantID, ref string) (*Code, error) {
+	if ref == "" {
+		return nil, invalid(op, "Please provide a source for function code: the member ImageUri.")
+	}
+	digest, err := c.options.Images.Resolve(ctx, tenant, ref)
+	if err == nil {
+		return &Code{ImageURI: ref, Digest: digest, Job: uuid.NewString()}, nil
+	}
+	switch kind := thaw.KindOf(err); kind {
+	case thaw.NotFound:
+		return nil, problem(op, thaw.Invalid, InvalidParameter, "Source image %s does not exist. Provide a valid source image.", ref)
+	case thaw.Invalid, thaw.TooLarge, thaw.Corrupt:
+		return nil, problem(op, thaw.Invalid, InvalidParameter, "Source image %s is not valid. Provide a valid source image. (%v)", ref, err)
+	case thaw.Denied:
+		return nil, problem(op, thaw.Denied, AccessDenied, "Lambda does not have permission to access the ECR image %s. Check the ECR permissions.", ref)
+	case thaw.Unavailable, thaw.Throttled:
+		return nil, problem(op, thaw.Unavailable, Unavailable, "Source image %s can't be read now: %v", ref, err)
+	}
+	return nil, thaw.Wrap(op, err)
+}

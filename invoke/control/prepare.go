@@ -1,0 +1,188 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	thaw "thaw.dev/thaw"
+)
+
+const (
+	// attempts bounds how often a preparation is tried while something is
+	// unavailable. With doubling waits from one second the last try comes
+	// after half a minute: long enough for a registry to restart.
+	attempts = 6
+
+	// storeAttempts bounds how often the outcome of a preparation is written.
+	// If the database takes it not even then, the next start prepares again,
+	// which costs little: the chunks are there.
+	storeAttempts = 6
+)
+
+// job is a preparation under way.
+type job struct {
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	progress Progress
+}
+
+// errAbandoned is the cause that ends a preparation nobody waits for any more.
+var errAbandoned = errors.New("the function was deleted")
+
+// prepare begins the preparation of f.Next, which f's record names already.
+func (c *Control) prepare(f *Function) {
+	ctx, cancel := context.WithCancelCause(c.work)
+	j := &job{cancel: cancel, progress: Progress{Stage: "waiting"}}
+	c.mu.Lock()
+	c.jobs[f.Next.Job] = j
+	c.mu.Unlock()
+	k, next := key{f.Tenant, f.Name}, *f.Next
+	c.group.Go(func() {
+		defer cancel(nil)
+		defer func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			delete(c.jobs, next.Job)
+		}()
+		if err := c.slots.Acquire(ctx, 1); err != nil {
+			return // closing, or deleted
+		}
+		defer c.slots.Release(1)
+		prepared, err := c.run(ctx, k, next, j)
+		if ctx.Err() != nil {
+			return // closing: the next start begins again; or deleted
+		}
+		c.store(ctx, k, next, prepared, err)
+	})
+}
+
+// abandon ends a preparation whose function is gone.
+func (c *Control) abandon(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.jobs[id]; j != nil {
+		j.cancel(errAbandoned)
+	}
+}
+
+// Progress returns how far the preparation for f is, and whether there is one.
+func (c *Control) Progress(f *Function) (Progress, bool) {
+	if f.Next == nil {
+		return Progress{}, false
+	}
+	c.mu.Lock()
+	j := c.jobs[f.Next.Job]
+	c.mu.Unlock()
+	if j == nil {
+		return Progress{}, false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.progress, true
+}
+
+func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, error) {
+	report := func(p Progress) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.progress = p
+	}
+	delay := c.options.RetryDelay
+	for try := 1; ; try++ {
+		prepared, err := c.options.Images.Prepare(ctx, k.tenant, next.ImageURI, next.Digest, report)
+		kind := thaw.KindOf(err)
+		if err == nil || try == attempts || kind != thaw.Unavailable && kind != thaw.Throttled {
+			return prepared, err
+		}
+		c.options.Log.Warn("function: preparation will be tried again", "tenant", k.tenant, "function", k.name,
+			"image", next.ImageURI, "wait", delay, "error", err)
+		if err := sleep(ctx, delay); err != nil {
+			return Prepared{}, err
+		}
+		delay *= 2
+	}
+}
+
+// store writes the outcome of a preparation into the function's record.
+func (c *Control) store(ctx context.Context, k key, next Code, prepared Prepared, failure error) {
+	log := c.options.Log.With("tenant", k.tenant, "function", k.name, "image", next.ImageURI, "digest", next.Digest)
+	next.Prepared = prepared
+	delay := c.options.RetryDelay
+	for try := 1; ; try++ {
+		replaced := false
+		_, err := c.modify(ctx, k, func(f *Function) error {
+			if f.Next == nil || f.Next.Job != next.Job {
+				return errAbandoned // deleted, and perhaps made anew
+			}
+			replaced = f.Code != nil
+			f.settle(next, failure)
+			return nil
+		})
+		switch {
+		case err == nil && failure != nil:
+			log.Warn("function: image could not be prepared", "error", failure)
+			return
+		case err == nil:
+			log.Info("function: image is ready", "bytes", prepared.Bytes, "image_id", prepared.Image)
+			if replaced {
+				c.retire(k.tenant, k.name)
+			}
+			return
+		case errors.Is(err, errAbandoned) || errors.Is(err, errAbsent):
+			return
+		case try == storeAttempts || sleep(ctx, delay) != nil:
+			log.Error("function: the outcome of a preparation could not be stored; the next start prepares again", "error", err)
+			return
+		}
+		delay *= 2
+	}
+}
+
+// settle applies the outcome of the preparation of next.
+func (f *Function) settle(next Code, failure error) {
+	f.Next = nil
+	if failure == nil {
+		f.Code = &next
+		f.State, f.Reason, f.ReasonCode = Active, "", ""
+		f.Update, f.UpdateReason, f.UpdateCode = Successful, "", ""
+		f.Serving = uuid.NewString()
+		return
+	}
+	code, reason := reasonFor(failure)
+	f.Update, f.UpdateReason, f.UpdateCode = UpdateFailed, reason, code
+	if f.Code == nil {
+		f.State, f.Reason, f.ReasonCode = Failed, reason, code
+	}
+}
+
+// reasonFor words a failed preparation for the function's owner. What went
+// wrong within the host is for the log only.
+func reasonFor(err error) (ReasonCode, string) {
+	switch thaw.KindOf(err) {
+	case thaw.Invalid, thaw.TooLarge, thaw.Corrupt:
+		return ReasonInvalidImage, "The image can't be used: " + err.Error()
+	case thaw.NotFound:
+		return ReasonImageDeleted, "The image, or a part of it, does not exist any more: " + err.Error()
+	case thaw.Denied:
+		return ReasonImageAccessDenied, "The registry denies access to the image: " + err.Error()
+	case thaw.Unavailable, thaw.Throttled:
+		return ReasonInternalError, "The image could not be read: " + err.Error()
+	}
+	return ReasonInternalError, "An internal error occurred while the image was prepared."
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
