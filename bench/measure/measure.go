@@ -4,6 +4,8 @@ package measure
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -162,4 +164,10 @@ func (b *Bench) OriginBytes(ctx context.Context) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("thaw cache stats names no origin: %+v", tiers)
+}
+
+// SHA256 is the hexadecimal hash of a payload, for signing.
+func SHA256(payload string) string {
+	sum := sha256.Sum256([]byte(payload))
+	return hex.EncodeToString(sum[:])
 }

@@ -1,0 +1,165 @@
+// Command start measures cold starts with a full worker cache against starting
+// the same handler from an unpacked tree on the local disk: by plain fork,
+// chroot and exec, and by crun. The kernel's page cache is dropped before each
+// start. A start lasts from its cause to the handler's first request to the
+// Runtime API; for thaw that is the invocation's answer less what a warm
+// invocation takes.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"thaw.dev/thaw/bench/measure"
+)
+
+// kind is a handler and how it is run by hand.
+type kind struct {
+	tag, dir string
+	args     []string
+	limit    float64 // promised ratio to the plain start
+}
+
+var kinds = []kind{
+	{"go-hello:1", "/", []string{"/handler"}, 2},
+	{"py-hello:1", "/var/task", []string{"/usr/bin/python3", "bootstrap.py", "app.handler"}, 1.3},
+	{"node-api:1", "/var/task", []string{"/usr/bin/node", "bootstrap.mjs", "app.handler"}, 1.3},
+}
+
+func main() {
+	log.SetFlags(0)
+	runs := flag.Int("n", 20, "starts of each kind")
+	sandbox := flag.String("sandbox", "jail", "thaw's sandbox: jail or oci")
+	flag.Parse()
+	if err := run(context.Background(), *runs, *sandbox); err != nil {
+		log.Fatal("bench/start: ", err)
+	}
+}
+
+func run(ctx context.Context, runs int, sandbox string) error {
+	b, err := measure.Open(ctx, "--sandbox", sandbox)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	var tags []string
+	for _, k := range kinds {
+		tags = append(tags, k.tag)
+	}
+	layout, err := b.Images(ctx, "gzip", tags...)
+	if err != nil {
+		return err
+	}
+	for _, k := range kinds {
+		if err := compare(ctx, b, layout, k, runs); err != nil {
+			return fmt.Errorf("%s: %w", k.tag, err)
+		}
+	}
+	return nil
+}
+
+// prepare makes the function and the unpacked tree of one kind.
+func prepare(ctx context.Context, b *measure.Bench, layout string, k kind) (function, bundle string, err error) {
+	function, _, _ = strings.Cut(k.tag, ":")
+	if err := b.Create(ctx, layout, k.tag, function); err != nil {
+		return "", "", err
+	}
+	bundle = filepath.Join(b.Dir, "bundle-"+function)
+	if out, err := exec.CommandContext(ctx, "umoci", "unpack", "--image", layout+":"+k.tag, bundle).CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("umoci unpack: %w: %s", err, out)
+	}
+	return function, bundle, nil
+}
+
+func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs int) error {
+	function, bundle, err := prepare(ctx, b, layout, k)
+	if err != nil {
+		return err
+	}
+	api, err := newRuntimeAPI()
+	if err != nil {
+		return err
+	}
+	defer api.close()
+	if err := writeBundle(bundle, k, api.address()); err != nil {
+		return err
+	}
+	if _, err := b.Invoke(ctx, function); err != nil { // fills L1
+		return err
+	}
+	var thaw, plain, crun, warm measure.Samples
+	for range 200 {
+		took, err := b.Invoke(ctx, function)
+		if err != nil {
+			return err
+		}
+		warm = append(warm, took)
+	}
+	for i := range runs {
+		if err := b.Fresh(ctx, function); err != nil {
+			return err
+		}
+		if _, err := b.Thaw(ctx, "cache", "drop", "kernel"); err != nil {
+			return err
+		}
+		if err := dropPageCache(); err != nil {
+			return err
+		}
+		took, err := b.Invoke(ctx, function)
+		if err != nil {
+			return err
+		}
+		thaw = append(thaw, took-warm.Quantile(0.5))
+		if err := dropPageCache(); err != nil {
+			return err
+		}
+		if took, err = api.start(chrootCommand(bundle, k, api.address()), ""); err != nil {
+			return err
+		}
+		plain = append(plain, took)
+		id := fmt.Sprintf("thaw-bench-%d-%d", os.Getpid(), i)
+		if err := dropPageCache(); err != nil {
+			return err
+		}
+		if took, err = api.start(crunIn("run", "--bundle", bundle, id), id); err != nil {
+			return err
+		}
+		crun = append(crun, took)
+	}
+	fmt.Printf("%s\n  thaw, full L1     %s\n  fork+chroot+exec  %s\n  crun run          %s\n", k.tag, thaw, plain, crun)
+	measure.Ratio(os.Stdout, fmt.Sprintf("  thaw to fork+chroot+exec (promised %.1f)", k.limit), thaw, plain)
+	measure.Ratio(os.Stdout, "  thaw to crun run (promised below 1)", thaw, crun)
+	return nil
+}
+
+// dropPageCache empties the kernel's caches of clean pages and of names.
+func dropPageCache() error {
+	if err := exec.Command("sync").Run(); err != nil {
+		return err
+	}
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+}
+
+func environ(address string) []string {
+	return []string{"AWS_LAMBDA_RUNTIME_API=" + address, "PATH=/usr/local/bin:/usr/bin:/bin", "_HANDLER=app.handler", "LANG=C.UTF-8"}
+}
+
+func chrootCommand(bundle string, k kind, address string) *exec.Cmd {
+	cmd := exec.Command(k.args[0], k.args[1:]...)
+	cmd.Path, cmd.Err = k.args[0], nil // looked up inside the tree
+	cmd.Dir = k.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: filepath.Join(bundle, "rootfs")}
+	cmd.Env = environ(address)
+	return cmd
+}
+
+// settleTime is the pause between two starts.
+const settleTime = 100 * time.Millisecond
