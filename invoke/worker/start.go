@@ -1,0 +1,148 @@
+package worker
+
+import (
+	"errors"
+	"time"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/logs"
+	"thaw.dev/thaw/invoke/runtimeapi"
+	"thaw.dev/thaw/invoke/sandbox"
+)
+
+// errKilled is what an invocation gets that the worker's Close did not wait for.
+var errKilled = thaw.Errorf("worker", thaw.Unavailable, "the worker stopped before the function had answered")
+
+// start makes a leased slot's sandbox ready for its first invocation. A failed
+// init is tried once more under the function's own timeout, as in Lambda; the
+// failure of that is the invocation's. An error is the host's trouble.
+func (in *invocation) start(s *slot) (*failure, error) {
+	if err := in.furnish(s); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	fail, err := in.boot(s, in.worker.cfg.InitTimeout)
+	if err != nil || fail == nil {
+		in.init = time.Since(begin) - in.result.Timings.Sandbox
+		in.result.Timings.Init = in.init
+		return nil, err
+	}
+	if err := in.abort(s, begin, "init", fail); err != nil {
+		return nil, err
+	}
+	in.result.Timings.Init = time.Since(begin)
+	if fail.launch != nil {
+		return fail, nil
+	}
+	in.handed = time.Now()
+	fail, err = in.boot(s, in.f.Timeout)
+	if err == nil && fail != nil {
+		err = in.abort(s, in.handed, "invoke", fail)
+	}
+	in.result.Timings.Init = time.Since(begin)
+	return fail, err
+}
+
+// abort stops a sandbox whose init failed, and logs it.
+func (in *invocation) abort(s *slot, begin time.Time, phase string, fail *failure) error {
+	took := time.Since(begin)
+	err := s.halt(in.worker.cfg.StopTimeout)
+	s.log.Platform(initReportLine(took, phase, fail))
+	return err
+}
+
+// furnish gets what every try of a start uses: the root and the log.
+func (in *invocation) furnish(s *slot) error {
+	w, f := in.worker, in.f
+	begin := time.Now()
+	s.stream = logs.NewStream(f.Version, begin)
+	log, err := w.cfg.Logs.Create(f.Tenant, f.Name, s.stream)
+	if err != nil {
+		return err
+	}
+	s.log = log
+	log.TailStart()
+	ctx, cancel := w.within(w.cfg.AttachTimeout)
+	defer cancel()
+	s.root, err = w.cfg.Rootfs.Attach(ctx, f.Tenant, f.Image, f.recordKey())
+	in.result.Timings.Attach = time.Since(begin)
+	return err
+}
+
+// boot starts the sandbox and waits until its runtime asks for an invocation.
+func (in *invocation) boot(s *slot, limit time.Duration) (*failure, error) {
+	w := in.worker
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	if fail, err := in.launch(s, limit); fail != nil || err != nil {
+		return fail, err
+	}
+	select {
+	case <-s.api.Ready():
+		return nil, nil
+	case <-s.api.InitFailed():
+		report := s.api.InitError()
+		return &failure{errorType: report.ErrorType, status: "error", reported: &report}, nil
+	case <-s.box.Done():
+		fail := exitFailure(s.box.Exit())
+		if fail.launch != nil {
+			s.log.Platform(launchLine(in.f, fail))
+		}
+		return fail, nil
+	case <-deadline.C:
+		return timeoutFailure(limit), nil
+	case <-w.killed:
+		return nil, errKilled
+	}
+}
+
+// launch starts the sandbox and its Runtime API.
+func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
+	w, f := in.worker, in.f
+	args := f.args()
+	if len(args) == 0 {
+		fail := launchFailure(errors.New("neither the image nor the function names a command"))
+		s.log.Platform(launchLine(f, fail))
+		return fail, nil
+	}
+	begin := time.Now()
+	ctx, cancel := w.within(limit)
+	defer cancel()
+	box, err := w.cfg.Launcher.Start(ctx, sandbox.Spec{
+		ID:           s.stream[len(s.stream)-32:], // its random part
+		Root:         s.root.Dir,
+		Args:         args,
+		Env:          environ(f, w.cfg.Region, s.stream),
+		Dir:          f.dir(),
+		MemoryBytes:  f.memoryBytes(),
+		CPUs:         sandbox.CPUsFor(f.memoryBytes()),
+		BoostInit:    true,
+		TmpBytes:     int64(f.TmpMB) << 20,
+		WritableRoot: f.WritableRoot,
+		Stdout:       s.log,
+		Stderr:       s.log,
+		Network:      w.cfg.Network,
+	})
+	in.result.Timings.Sandbox = time.Since(begin)
+	if err != nil {
+		return nil, err
+	}
+	s.box, s.api, s.boosted = box, runtimeapi.New(), true
+	w.watch(s)
+	return nil, nil
+}
+
+// watch serves the sandbox's Runtime API, and has the slot stopped when the
+// sandbox ends while it is idle.
+func (w *Worker) watch(s *slot) {
+	box, api := s.box, s.api
+	w.owned.Go(func() {
+		if err := api.Serve(box.Listener()); err != nil {
+			w.cfg.Log.Error("the Runtime API of a sandbox failed", "function", s.key.name, "stream", s.stream, "error", err)
+		}
+	})
+	w.owned.Go(func() {
+		<-box.Done() // Stop ends it at the latest
+		w.pool.died(s, box)
+	})
+}

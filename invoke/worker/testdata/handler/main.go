@@ -1,0 +1,88 @@
+// Handler is a Lambda function of the real client, aws-lambda-go, that does what
+// a test asks of it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+type event struct {
+	Do     string
+	Text   string
+	Bytes  int
+	Millis int
+	Code   int
+}
+
+type answer struct {
+	Pid         int
+	Text        string
+	RequestID   string
+	ARN         string
+	Client      map[string]string
+	LeftMillis  int64
+	TraceID     string
+	Environment []string
+}
+
+func main() {
+	fmt.Println("init")
+	if code := os.Getenv("INIT_EXIT"); code != "" {
+		fmt.Fprintln(os.Stderr, "init fails")
+		os.Exit(int(code[0] - '0'))
+	}
+	if once := os.Getenv("INIT_SLOW_ONCE"); once != "" {
+		if os.Mkdir(once, 0o700) == nil {
+			time.Sleep(time.Minute)
+		}
+	}
+	if os.Getenv("INIT_SLOW") != "" {
+		time.Sleep(time.Minute)
+	}
+	lambda.Start(handle)
+}
+
+func handle(ctx context.Context, e event) (answer, error) {
+	time.Sleep(time.Duration(e.Millis) * time.Millisecond)
+	out := answer{Pid: os.Getpid(), Text: e.Text}
+	switch e.Do {
+	case "error":
+		return out, errors.New(e.Text)
+	case "panic":
+		panic(e.Text)
+	case "exit":
+		os.Exit(e.Code)
+	case "kill":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		time.Sleep(time.Minute)
+	case "hang":
+		time.Sleep(time.Minute)
+	case "print":
+		fmt.Println(e.Text)
+		fmt.Fprint(os.Stderr, "without an end")
+	case "big":
+		out.Text = strings.Repeat("x", e.Bytes)
+	case "late exit":
+		go func() {
+			time.Sleep(50 * time.Millisecond)
+			os.Exit(e.Code)
+		}()
+	case "context":
+		lc, _ := lambdacontext.FromContext(ctx)
+		deadline, _ := ctx.Deadline()
+		out.RequestID, out.ARN = lc.AwsRequestID, lc.InvokedFunctionArn
+		out.Client, out.LeftMillis = lc.ClientContext.Custom, time.Until(deadline).Milliseconds()
+		out.TraceID = os.Getenv("_X_AMZN_TRACE_ID")
+		out.Environment = os.Environ()
+	}
+	return out, nil
+}
