@@ -1,0 +1,141 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw"
+)
+
+// Mount mounts an empty FUSE file system on dir and makes the handshake with
+// the kernel. The descriptor it returns, and each dup of it, can serve the
+// mount; when the last is closed, readers get errors. The mount is seen by its
+// owner's user id alone and can't be written, executed from or hold devices.
+// The error is [thaw.Unavailable] where the kernel can't do what is needed.
+func Mount(dir string) (*os.File, error) {
+	op := "mount FUSE on " + dir
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, thaw.Errorf(op, thaw.Unavailable, "/dev/fuse: %w (is the kernel module fuse loaded?)", err)
+	}
+	dev := os.NewFile(uintptr(fd), "/dev/fuse")
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,max_read=%d", fd, os.Geteuid(), os.Getegid(), MaxReadBytes)
+	if err := unix.Mount("thaw", dir, "fuse.thaw", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, data); err != nil {
+		_ = dev.Close()
+		return nil, thaw.Wrap(op, err)
+	}
+	err = handshake(fd)
+	if err == nil {
+		err = teachNoPoll(fd, dir)
+	}
+	if err != nil {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		_ = dev.Close()
+		return nil, thaw.Wrap(op, err)
+	}
+	return dev, nil
+}
+
+// handshake answers FUSE_INIT, the first request of every mount.
+func handshake(fd int) error {
+	buf := make([]byte, requestBytes)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return err
+	}
+	req, ok := parseRequest(buf[:n])
+	if !ok || req.op != opInit || len(req.body) < 16 {
+		return thaw.Errorf("handshake", thaw.Internal, "the first request is not FUSE_INIT")
+	}
+	major, minor := order.Uint32(req.body), order.Uint32(req.body[4:])
+	offered := uint64(order.Uint32(req.body[12:]))
+	if offered&flagInitExt != 0 && len(req.body) >= 20 {
+		offered |= uint64(order.Uint32(req.body[16:])) << 32
+	}
+	if major != protoMajor || minor < protoMinor || offered&flagHasResend == 0 {
+		return thaw.Errorf("handshake", thaw.Unavailable, "the kernel speaks FUSE %d.%d; %d.%d with resending is needed (Linux 6.9)", major, minor, protoMajor, protoMinor)
+	}
+	_, err = unix.Write(fd, initAnswer(req, offered))
+	return err
+}
+
+// initAnswer accepts what is used of what is offered. FUSE_PASSTHROUGH is not:
+// EROFS refuses files of a file system that has it ("stacked").
+func initAnswer(req request, offered uint64) []byte {
+	const want = flagAsyncRead | flagAsyncDIO | flagParallelDirOps | flagMaxPages | flagExplicitInvalid | flagInitExt | flagHasResend
+	flags := offered & want
+	b := make([]byte, outHeaderBytes, outHeaderBytes+initOutBytes)
+	b = order.AppendUint32(b, protoMajor)
+	b = order.AppendUint32(b, protoMinor)
+	b = order.AppendUint32(b, order.Uint32(req.body[8:])) // max_readahead: as offered
+	b = order.AppendUint32(b, uint32(flags))
+	b = order.AppendUint16(b, 128)  // background requests at a time; the default of 12 starves readahead
+	b = order.AppendUint16(b, 96)   // from here on the kernel calls it congestion
+	b = order.AppendUint32(b, 4096) // largest write: there are none
+	b = order.AppendUint32(b, 1)    // granularity of times, ns
+	b = order.AppendUint16(b, MaxReadBytes/4096)
+	b = order.AppendUint16(b, 0)
+	b = order.AppendUint32(b, uint32(flags>>32))
+	b = b[:outHeaderBytes+initOutBytes]
+	putOutHeader(b, req.unique, len(b), 0)
+	return b
+}
+
+// errGone says that the file system was unmounted or the connection aborted.
+var errGone = errors.New("the mount is gone")
+
+// device is an adopted descriptor with a way to be woken up.
+type device struct {
+	fd   int
+	stop int // an eventfd: readable means stop
+}
+
+// next reads one request into buf, waiting for it. It returns zero where the
+// device was told to stop. At most one goroutine is in next at a time.
+func (d device) next(buf []byte) (int, error) {
+	for {
+		n, err := unix.Read(d.fd, buf)
+		switch {
+		case err == nil:
+			return n, nil
+		case errors.Is(err, syscall.EAGAIN):
+			if stop, err := d.wait(); stop || err != nil {
+				return 0, err
+			}
+		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ENOENT): // ENOENT: given up before we read it
+		case errors.Is(err, syscall.ENODEV):
+			return 0, errGone
+		default:
+			return 0, err
+		}
+	}
+}
+
+func (d device) wait() (stop bool, err error) {
+	fds := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}, {Fd: int32(d.stop), Events: unix.POLLIN}}
+	if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, syscall.EINTR) {
+		return false, err
+	}
+	return fds[1].Revents != 0, nil
+}
+
+// send writes one whole message. That the kernel no longer wants it (the
+// request was answered before, or its waiter died) is no error.
+func (d device) send(b []byte) error {
+	for {
+		_, err := unix.Write(d.fd, b)
+		switch {
+		case err == nil, errors.Is(err, syscall.ENOENT):
+			return nil
+		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN):
+		case errors.Is(err, syscall.ENODEV):
+			return errGone
+		default:
+			return err
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package mount
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw"
+)
+
+// Detach takes the mount off dir at once; what still uses it keeps it until it
+// is done. Nothing mounted there is no error.
+func Detach(dir string) error {
+	err := unix.Unmount(dir, unix.MNT_DETACH)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return thaw.Wrap("unmount "+dir, err)
+}
+
+// DetachBelow detaches every mount at or below dir, innermost first.
+func DetachBelow(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return thaw.Wrap("unmount all below "+dir, err)
+	}
+	points, err := pointsBelow(dir)
+	if err != nil {
+		return thaw.Wrap("unmount all below "+dir, err)
+	}
+	var errs []error
+	for _, p := range slices.Backward(points) {
+		errs = append(errs, Detach(p))
+	}
+	return errors.Join(errs...)
+}
+
+// pointsBelow returns the mount points at or below dir, oldest first.
+func pointsBelow(dir string) ([]string, error) {
+	info, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer info.Close()
+	var points []string
+	lines := bufio.NewScanner(info)
+	lines.Buffer(nil, 1<<20) // a line holds options of any length
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if p := unescape(fields[4]); p == dir || strings.HasPrefix(p, dir+"/") {
+			points = append(points, p)
+		}
+	}
+	return points, lines.Err()
+}
+
+// unescape undoes the kernel's \ooo in paths.
+func unescape(s string) string {
+	for i := 0; i+4 <= len(s); i++ {
+		if s[i] != '\\' {
+			continue
+		}
+		if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+			s = s[:i] + string([]byte{byte(c)}) + s[i+4:]
+		}
+	}
+	return s
+}
