@@ -1,0 +1,226 @@
+package source
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	thaw "thaw.dev/thaw"
+)
+
+// refAnnotation names an image in an OCI layout.
+const refAnnotation = "org.opencontainers.image.ref.name"
+
+// LoadLocal opens an image on this machine, to push it: the folder of an OCI
+// layout, a tar of one, or a tar of `docker save`. Where it has several images
+// the path goes on with ":NAME": the name that an OCI layout gives the image,
+// or its REPOSITORY:TAG in docker's tar. Of an index it takes the image for
+// this host.
+//
+// Nothing is unpacked: the image's layers are read from the file when they are
+// asked for, and nothing stays open between. Errors are [thaw.NotFound] where
+// there is no file, and [thaw.Invalid] where there is no image in it.
+func LoadLocal(file string) (v1.Image, error) {
+	file, ref, err := splitLocal(file)
+	if err != nil {
+		return nil, err
+	}
+	image, err := loadLocal(file, ref)
+	if err != nil {
+		if _, ok := errors.AsType[*thaw.Error](err); !ok {
+			err = thaw.Errorf(op, thaw.Invalid, "%s holds no image that can be read: %w", file, err)
+		}
+		return nil, err
+	}
+	return image, nil
+}
+
+// splitLocal finds where the path ends and a name begins.
+func splitLocal(file string) (string, string, error) {
+	for i := len(file); i > 0; i = strings.LastIndexByte(file[:i], ':') {
+		if _, err := os.Stat(file[:i]); err == nil {
+			return file[:i], strings.TrimPrefix(file[i:], ":"), nil
+		}
+	}
+	return "", "", thaw.Errorf(op, thaw.NotFound, "there is no file or folder %s", file)
+}
+
+func loadLocal(file, ref string) (v1.Image, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		index, err := layout.ImageIndexFromPath(file)
+		if err != nil {
+			return nil, err
+		}
+		return imageOf(index, ref)
+	}
+	archive, err := readArchive(file)
+	if err != nil {
+		return nil, err
+	}
+	if archive.has("index.json") {
+		index, err := archive.index()
+		if err != nil {
+			return nil, err
+		}
+		return imageOf(index, ref)
+	}
+	if !archive.has("manifest.json") {
+		return nil, errors.New("it is a tar with neither index.json nor manifest.json")
+	}
+	var tag *name.Tag
+	if ref != "" {
+		t, err := name.NewTag(ref)
+		if err != nil {
+			return nil, err
+		}
+		tag = &t
+	}
+	return tarball.ImageFromPath(file, tag)
+}
+
+// imageOf returns the image of that name, or the only one, for this host.
+func imageOf(index v1.ImageIndex, ref string) (v1.Image, error) {
+	doc, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	list := doc.Manifests
+	if ref != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(d v1.Descriptor) bool { return d.Annotations[refAnnotation] != ref })
+		if len(list) == 0 {
+			return nil, fmt.Errorf("it has no image named %q, only [%s]", ref, strings.Join(namesIn(doc.Manifests), ", "))
+		}
+	} else if names := namesIn(list); len(names) > 1 {
+		return nil, fmt.Errorf("it has several images: append one of [:%s] to the path", strings.Join(names, ", :"))
+	}
+	for range maxIndexDepth {
+		if len(list) == 0 {
+			return nil, errors.New("its index is empty")
+		}
+		// A layout's own list seldom names platforms; then there is one entry.
+		target := list[0].Digest
+		if len(list) > 1 || list[0].Platform != nil {
+			chosen, err := choose(list)
+			if err != nil {
+				return nil, err
+			}
+			if target, err = v1.NewHash(chosen); err != nil {
+				return nil, err
+			}
+		}
+		i := slices.IndexFunc(list, func(d v1.Descriptor) bool { return d.Digest == target })
+		if !list[i].MediaType.IsIndex() {
+			return index.Image(target)
+		}
+		if index, err = index.ImageIndex(target); err != nil {
+			return nil, err
+		}
+		if doc, err = index.IndexManifest(); err != nil {
+			return nil, err
+		}
+		list = doc.Manifests
+	}
+	return nil, errors.New("its index is nested too deeply")
+}
+
+func namesIn(list []v1.Descriptor) []string {
+	var names []string
+	for _, d := range list {
+		if n := d.Annotations[refAnnotation]; n != "" {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// archive is a tar whose files can be read without unpacking it.
+type archive struct {
+	file  string
+	parts map[string]part
+}
+
+// part is where a file's bytes are in the tar.
+type part struct{ offset, bytes int64 }
+
+// readArchive lists a tar's files: one pass over its headers.
+func readArchive(file string) (*archive, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	var magic [4]byte
+	if _, err := f.ReadAt(magic[:], 0); err != nil {
+		return nil, fmt.Errorf("it is no tar: %w", err)
+	}
+	if magic[0] == 0x1f && magic[1] == 0x8b || magic == [4]byte{0x28, 0xb5, 0x2f, 0xfd} {
+		return nil, errors.New("it is compressed; decompress it first")
+	}
+	a := &archive{file: file, parts: map[string]part{}}
+	// The reader seeks over what it skips, so this is quick for any size.
+	for in := tar.NewReader(f); ; {
+		header, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return a, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("it is no tar: %w", err)
+		}
+		offset, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return nil, err
+		}
+		if header.Typeflag == tar.TypeReg {
+			a.parts[path.Clean(header.Name)] = part{offset, header.Size}
+		}
+	}
+}
+
+func (a *archive) has(name string) bool {
+	_, ok := a.parts[name]
+	return ok
+}
+
+// open opens one file of the tar; the tar itself is open as long.
+func (a *archive) open(name string) (io.ReadCloser, error) {
+	p, ok := a.parts[name]
+	if !ok {
+		return nil, fmt.Errorf("%s has no %s", a.file, name)
+	}
+	f, err := os.Open(a.file)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, p.offset, p.bytes), f}, nil
+}
+
+// read returns a small file of the tar.
+func (a *archive) read(name string) ([]byte, error) {
+	in, err := a.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close() // only read
+	data, err := io.ReadAll(io.LimitReader(in, maxConfigBytes+1))
+	if err == nil && len(data) > maxConfigBytes {
+		err = fmt.Errorf("%s in %s has more than %d bytes", name, a.file, maxConfigBytes)
+	}
+	return data, err
+}

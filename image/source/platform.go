@@ -1,0 +1,174 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	thaw "thaw.dev/thaw"
+)
+
+// maxIndexDepth bounds indexes of indexes.
+const maxIndexDepth = 3
+
+// baseline is the variant of an architecture that every machine of it runs.
+func baseline(architecture string) string {
+	switch architecture {
+	case "amd64":
+		return "v1"
+	case "arm64":
+		return "v8"
+	}
+	return ""
+}
+
+// resolvePlatform returns the manifest of an image for this host: the one that
+// is asked for, or the fitting one of an index.
+func resolvePlatform(ctx context.Context, repo repository, target string) (manifest, error) {
+	for range maxIndexDepth {
+		m, err := repo.manifest(ctx, target)
+		if err != nil {
+			return m, err
+		}
+		switch mediaType := types.MediaType(m.mediaType); {
+		case mediaType.IsImage():
+			return m, nil
+		case mediaType.IsSchema1():
+			return m, unsupportedf("it is a docker schema 1 image; push it again with a current tool")
+		case !mediaType.IsIndex():
+			return m, unsupportedf("manifest media type %q", m.mediaType)
+		}
+		var index v1.IndexManifest
+		if err := json.Unmarshal(m.data, &index); err != nil {
+			return m, unsupportedf("its index is malformed: %v", err)
+		}
+		if target, err = choose(index.Manifests); err != nil {
+			return m, err
+		}
+	}
+	return manifest{}, unsupportedf("its index is nested too deeply")
+}
+
+// choose returns the digest of the image for this host. Among several variants
+// of the architecture it takes the one that surely runs.
+func choose(list []v1.Descriptor) (string, error) {
+	var fitting, unnamed []v1.Descriptor
+	var others []string
+	for _, d := range list {
+		switch {
+		case d.Annotations["vnd.docker.reference.type"] != "":
+			// Not an image but a statement about one, in docker's clothes.
+		case d.Platform == nil:
+			unnamed = append(unnamed, d)
+		case d.Platform.OS == "linux" && d.Platform.Architecture == runtime.GOARCH:
+			fitting = append(fitting, d)
+		default:
+			others = append(others, d.Platform.String())
+		}
+	}
+	for _, d := range fitting {
+		if v := d.Platform.Variant; v == "" || v == baseline(runtime.GOARCH) {
+			return d.Digest.String(), nil
+		}
+	}
+	switch {
+	case len(fitting) > 0:
+		return fitting[0].Digest.String(), nil
+	case len(unnamed) == 1 && len(others) == 0:
+		return unnamed[0].Digest.String(), nil // its config will tell
+	}
+	return "", unsupportedf("it has no image for linux/%s, only for [%s]", runtime.GOARCH, strings.Join(others, ", "))
+}
+
+// parseImage reads an image's manifest strictly.
+func parseImage(m manifest) (*v1.Manifest, error) {
+	doc, err := v1.ParseManifest(bytes.NewReader(m.data))
+	if err != nil {
+		return nil, unsupportedf("its manifest is malformed: %v", err)
+	}
+	if doc.SchemaVersion != 2 {
+		return nil, unsupportedf("manifest schema version %d", doc.SchemaVersion)
+	}
+	return doc, nil
+}
+
+// readConfig fetches the config and checks it against its digest.
+func readConfig(ctx context.Context, repo repository, d v1.Descriptor) (*v1.ConfigFile, error) {
+	if !d.MediaType.IsConfig() {
+		return nil, unsupportedf("config media type %q", d.MediaType)
+	}
+	if d.Size < 0 || d.Size > maxConfigBytes {
+		return nil, unsupportedf("its config has %d bytes, at most %d are read", d.Size, maxConfigBytes)
+	}
+	in, err := repo.blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(in, d.Size+1))
+	if closeErr := in.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDigest(d.Digest, data); err != nil {
+		return nil, err
+	}
+	config, err := v1.ParseConfigFile(bytes.NewReader(data))
+	if err != nil {
+		return nil, unsupportedf("its config is malformed: %v", err)
+	}
+	return config, nil
+}
+
+// checkImage checks what is known before a layer is read.
+func checkImage(doc *v1.Manifest, config *v1.ConfigFile) error {
+	// Tools that make images from nothing leave the platform out.
+	if config.OS != "" && config.OS != "linux" || config.Architecture != "" && config.Architecture != runtime.GOARCH {
+		return unsupportedf("it is for %s/%s, this host runs linux/%s", config.OS, config.Architecture, runtime.GOARCH)
+	}
+	if n := len(doc.Layers); n > MaxLayers {
+		return unsupportedf("it has %d layers, at most %d are possible", n, MaxLayers)
+	}
+	if len(doc.Layers) != len(config.RootFS.DiffIDs) {
+		return unsupportedf("its manifest has %d layers, its config %d", len(doc.Layers), len(config.RootFS.DiffIDs))
+	}
+	if kind := config.RootFS.Type; kind != "" && kind != "layers" {
+		return unsupportedf("root file system of type %q", kind)
+	}
+	for i, d := range doc.Layers {
+		if !isLayer(d.MediaType) {
+			return unsupportedf("layer %d has media type %q", i, d.MediaType)
+		}
+		if d.Size < 0 {
+			return unsupportedf("layer %d has %d bytes", i, d.Size)
+		}
+	}
+	return nil
+}
+
+// isLayer knows tars, plain and compressed, also those that are kept out of
+// registries: where the registry has one nevertheless, it can be run.
+func isLayer(mediaType types.MediaType) bool {
+	return mediaType.IsLayer() ||
+		mediaType == "application/vnd.docker.image.rootfs.diff.tar.zstd" ||
+		mediaType == "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+}
+
+func checkDigest(want v1.Hash, data []byte) error {
+	hasher, err := v1.Hasher(want.Algorithm)
+	if err != nil {
+		return unsupportedf("digest algorithm %q", want.Algorithm)
+	}
+	hasher.Write(data) // never fails
+	if got := hashOf(want.Algorithm, hasher); got != want {
+		return thaw.Errorf(op, thaw.Corrupt, "the registry sent %s for %s", got, want)
+	}
+	return nil
+}

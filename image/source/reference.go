@@ -1,0 +1,110 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/image/registry"
+)
+
+const op = "source"
+
+// maxReferenceBytes is far above any that is in use.
+const maxReferenceBytes = 1024
+
+// hostPattern is a host name, or an address of either family, and a port.
+var hostPattern = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$`)
+
+// reference is an image reference taken apart. Whether repository and tag are
+// well-formed is the registry's to say.
+type reference struct {
+	text   string
+	host   string // "" is our own registry
+	repo   string
+	tag    string
+	digest string // counts more than tag
+}
+
+// target is what to ask the registry for.
+func (r reference) target() string {
+	if r.digest != "" {
+		return r.digest
+	}
+	return r.tag
+}
+
+// parseReference splits at the rules of docker: what precedes the first slash
+// is a host if it has a dot or a colon, or is "localhost".
+func parseReference(text string) (reference, error) {
+	ref := reference{text: text, tag: "latest"}
+	rest := text
+	if text == "" || len(text) > maxReferenceBytes || strings.ContainsAny(text, " \t\r\n\\?#%") || strings.Contains(text, "://") {
+		return ref, invalidReference(text, "write HOST/REPOSITORY:TAG without a scheme")
+	}
+	rest, digest, hasDigest := strings.Cut(rest, "@")
+	if hasDigest {
+		if _, err := v1.NewHash(digest); err != nil {
+			return ref, invalidReference(text, "the digest is malformed")
+		}
+		ref.digest = digest
+	}
+	if first, after, ok := strings.Cut(rest, "/"); ok && (strings.ContainsAny(first, ".:") || first == "localhost") {
+		if !hostPattern.MatchString(first) {
+			return ref, invalidReference(text, "the host is malformed")
+		}
+		ref.host, rest = first, after
+	}
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
+		rest, ref.tag = rest[:i], rest[i+1:]
+		if ref.tag == "" {
+			return ref, invalidReference(text, "the tag is empty")
+		}
+	}
+	if rest == "" {
+		return ref, invalidReference(text, "the repository is missing")
+	}
+	ref.repo = rest
+	return ref, nil
+}
+
+func invalidReference(text, why string) error {
+	const most = 200
+	if len(text) > most {
+		text = text[:most] + "..."
+	}
+	return thaw.Errorf(op, thaw.Invalid, "Source image %s is not valid. Provide a valid source image: %s", text, why)
+}
+
+// unsupported says that the image exists and can't be run.
+type unsupported struct{ why string }
+
+func (u *unsupported) Error() string { return u.why }
+
+func unsupportedf(format string, args ...any) error {
+	return &unsupported{fmt.Sprintf(format, args...)}
+}
+
+// explain puts an error into the words of Lambda, with what is known behind
+// them.
+func explain(ref string, err error) error {
+	if u, ok := errors.AsType[*unsupported](err); ok {
+		return thaw.Errorf(op, thaw.Invalid, "The image manifest, config or layer media type for the source image %s is not supported: %w", ref, u)
+	}
+	switch kind := thaw.KindOf(err); {
+	case registry.CodeOf(err) == registry.CodeNameInvalid, registry.CodeOf(err) == registry.CodeDigestInvalid:
+		return invalidReference(ref, err.Error())
+	case kind == thaw.NotFound:
+		return thaw.Errorf(op, kind, "Source image %s does not exist. Provide a valid source image: %w", ref, err)
+	case kind == thaw.Denied:
+		return thaw.Errorf(op, kind, "there is no permission to access the source image %s: %w", ref, err)
+	case kind == thaw.Invalid:
+		return thaw.Errorf(op, kind, "Source image %s is not valid. Provide a valid source image: %w", ref, err)
+	default:
+		return thaw.Errorf(op, kind, "the source image %s can't be read: %w", ref, err)
+	}
+}

@@ -1,0 +1,608 @@
+package source_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/image/registry"
+	"thaw.dev/thaw/image/source"
+)
+
+const (
+	alice     thaw.TenantID = "111111111111"
+	bob       thaw.TenantID = "222222222222"
+	publisher thaw.TenantID = "333333333333"
+)
+
+// own is our registry on loopback; a tenant's password is its name.
+type own struct {
+	store *registry.Store
+	host  string
+}
+
+func startOwn(t *testing.T) *own {
+	t.Helper()
+	o := registry.DefaultOptions(t.TempDir())
+	o.Publishers = []thaw.TenantID{publisher}
+	o.Log = slog.New(slog.DiscardHandler)
+	store, err := registry.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookup := func(_ context.Context, key string) (string, thaw.TenantID, error) {
+		return key, thaw.TenantID(key), nil
+	}
+	s := httptest.NewServer(registry.NewHandler(store, registry.BasicAuth(tokens, lookup), tokens))
+	t.Cleanup(s.Close)
+	return &own{store, strings.TrimPrefix(s.URL, "http://")}
+}
+
+func login(as thaw.TenantID) remote.Option {
+	return remote.WithAuth(&authn.Basic{Username: string(as), Password: string(as)})
+}
+
+func parse(t *testing.T, ref string) name.Reference {
+	t.Helper()
+	r, err := name.ParseReference(ref, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func push(t *testing.T, ref string, image v1.Image, opts ...remote.Option) {
+	t.Helper()
+	if err := remote.Write(parse(t, ref), image, append(opts, remote.WithContext(t.Context()))...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// imageFor is a random image that says which platform it is for.
+func imageFor(t *testing.T, os, arch string, layers int64) v1.Image {
+	t.Helper()
+	image, err := random.Image(20_000, layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return withConfig(t, image, func(c *v1.ConfigFile) { c.OS, c.Architecture = os, arch })
+}
+
+func withConfig(t *testing.T, image v1.Image, edit func(*v1.ConfigFile)) v1.Image {
+	t.Helper()
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	edit(config)
+	image, err = mutate.ConfigFile(image, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+func host(t *testing.T) v1.Image { return imageFor(t, "linux", runtime.GOARCH, 3) }
+
+func digestOf(t *testing.T, image interface{ Digest() (v1.Hash, error) }) string {
+	t.Helper()
+	h, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.String()
+}
+
+// expectImage checks a resolved image against the one that was pushed, layer
+// by layer, each opened twice as ingest does.
+func expectImage(t *testing.T, got *source.Image, want v1.Image) {
+	t.Helper()
+	if got.Digest != digestOf(t, want) {
+		t.Fatalf("resolved to %s, want %s", got.Digest, digestOf(t, want))
+	}
+	config, err := want.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := want.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Layers) != len(layers) || got.Config.Architecture != config.Architecture {
+		t.Fatalf("%d layers for %q, want %d for %q", len(got.Layers), got.Config.Architecture, len(layers), config.Architecture)
+	}
+	for i, layer := range got.Layers {
+		if layer.Digest != digestOf(t, layers[i]) || layer.DiffID != config.RootFS.DiffIDs[i].String() {
+			t.Errorf("layer %d is %s %s", i, layer.Digest, layer.DiffID)
+		}
+		for range 2 {
+			in, err := layer.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			hash := sha256.New()
+			n, err := io.Copy(hash, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sum := "sha256:" + hex.EncodeToString(hash.Sum(nil)); sum != layer.Digest || n != layer.Bytes {
+				t.Errorf("layer %d has %d bytes %s", i, n, sum)
+			}
+			if err := in.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestResolveOwn(t *testing.T) {
+	reg := startOwn(t)
+	image := host(t)
+	push(t, reg.host+"/team/app:v1", image, login(alice))
+	push(t, reg.host+"/team/app", image, login(alice))
+	port := reg.host[strings.LastIndexByte(reg.host, ':'):]
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host},
+		AllowHost: func(string) bool { return false }}) // nothing may leave the host
+	for _, ref := range []string{
+		reg.host + "/team/app:v1", reg.host + "/team/app", "localhost" + port + "/team/app:v1", "LOCALHOST" + port + "/team/app:v1",
+		"[::1]" + port + "/team/app:v1", "team/app:v1", "team/app", "team/app@" + digestOf(t, image), "team/app:gone@" + digestOf(t, image),
+	} {
+		got, err := resolver.Resolve(t.Context(), alice, ref)
+		if err != nil {
+			t.Errorf("%s: %v", ref, err)
+			continue
+		}
+		if got.Ref != ref {
+			t.Errorf("Ref is %q, want %q", got.Ref, ref)
+		}
+		expectImage(t, got, image)
+		for _, layer := range got.Layers {
+			if layer.Public {
+				t.Errorf("%s: a private layer is called public", ref)
+			}
+		}
+	}
+	_, err := resolver.Resolve(t.Context(), bob, "team/app:v1")
+	expectError(t, err, thaw.NotFound, "does not exist. Provide a valid source image")
+}
+
+func expectError(t *testing.T, err error, kind thaw.Kind, text string) {
+	t.Helper()
+	if err == nil || thaw.KindOf(err) != kind || !strings.Contains(err.Error(), text) {
+		t.Errorf("error %v (%v), want %v with %q", err, thaw.KindOf(err), kind, text)
+	}
+}
+
+func TestResolveRefusesReferences(t *testing.T) {
+	reg := startOwn(t)
+	push(t, reg.host+"/app:v1", host(t), login(alice))
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
+	for ref, want := range map[string]thaw.Kind{
+		"":                                      thaw.Invalid,
+		"http://" + reg.host + "/app:v1":        thaw.Invalid,
+		"docker://app":                          thaw.Invalid,
+		"app:":                                  thaw.Invalid,
+		"app@sha256:12":                         thaw.Invalid,
+		"app@":                                  thaw.Invalid,
+		"App:v1":                                thaw.Invalid,
+		"a b":                                   thaw.Invalid,
+		"../app:v1":                             thaw.Invalid,
+		reg.host + "/":                          thaw.Invalid,
+		reg.host + "/a//b":                      thaw.Invalid,
+		strings.Repeat("a", 2000):               thaw.Invalid,
+		strings.Repeat("a", 256):                thaw.Invalid,
+		"app:v2":                                thaw.NotFound,
+		"app:.":                                 thaw.NotFound,
+		"nope":                                  thaw.NotFound,
+		"app@sha256:" + strings.Repeat("0", 64): thaw.NotFound,
+	} {
+		_, err := resolver.Resolve(t.Context(), alice, ref)
+		expectError(t, err, want, "Provide a valid source image")
+		if err != nil && len(err.Error()) > 1000 {
+			t.Errorf("a message of %d bytes", len(err.Error()))
+		}
+	}
+}
+
+// TestResolveIndex: of several platforms the host's, of several variants the
+// one that surely runs, and never a statement about an image.
+func TestResolveIndex(t *testing.T) {
+	reg := startOwn(t)
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
+	foreign := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	right, fast, other, windows, statement := host(t), host(t), imageFor(t, "linux", foreign, 1), imageFor(t, "windows", runtime.GOARCH, 1), host(t)
+	add := func(image v1.Image, platform *v1.Platform) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: platform}}
+	}
+	linux := func(arch, variant string) *v1.Platform {
+		return &v1.Platform{OS: "linux", Architecture: arch, Variant: variant}
+	}
+	statementAddendum := add(statement, linux(runtime.GOARCH, ""))
+	statementAddendum.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	multi := mutate.AppendManifests(empty.Index, statementAddendum, add(other, linux(foreign, "")),
+		add(windows, &v1.Platform{OS: "windows", Architecture: runtime.GOARCH}), add(fast, linux(runtime.GOARCH, "v3")), add(right, linux(runtime.GOARCH, "")))
+	for tag, index := range map[string]v1.ImageIndex{
+		"multi":   multi,
+		"docker":  mutate.IndexMediaType(multi, types.DockerManifestList),
+		"nested":  mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: multi}),
+		"unnamed": mutate.AppendManifests(empty.Index, add(right, nil)),
+	} {
+		if err := remote.WriteIndex(parse(t, reg.host+"/app:"+tag), index, login(alice)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := resolver.Resolve(t.Context(), alice, "app:"+tag)
+		if err != nil {
+			t.Errorf("%s: %v", tag, err)
+			continue
+		}
+		expectImage(t, got, right)
+	}
+	none := mutate.AppendManifests(empty.Index, add(other, linux(foreign, "")))
+	if err := remote.WriteIndex(parse(t, reg.host+"/app:none"), none, login(alice)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := resolver.Resolve(t.Context(), alice, "app:none")
+	expectError(t, err, thaw.Invalid, "is not supported: it has no image for linux/"+runtime.GOARCH+", only for [linux/"+foreign+"]")
+}
+
+func TestResolveRefusesImages(t *testing.T) {
+	reg := startOwn(t)
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
+	good := host(t)
+	helm := mutate.ConfigMediaType(good, "application/vnd.cncf.helm.config.v1+json")
+	strange, err := random.Layer(100, "application/vnd.example.layer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := mutate.AppendLayers(empty.Image, strange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, image := range map[string]v1.Image{
+		"it is for windows/":               imageFor(t, "windows", runtime.GOARCH, 1),
+		"it is for linux/riscv64":          imageFor(t, "linux", "riscv64", 1),
+		"it has 128 layers":                imageFor(t, "linux", runtime.GOARCH, source.MaxLayers+1),
+		"its manifest has 3 layers":        withConfig(t, good, func(c *v1.ConfigFile) { c.RootFS.DiffIDs = c.RootFS.DiffIDs[1:] }),
+		"config media type":                helm,
+		"layer 0 has media type":           odd,
+		"root file system of type \"zfs\"": withConfig(t, good, func(c *v1.ConfigFile) { c.RootFS.Type = "zfs" }),
+	} {
+		push(t, reg.host+"/bad:v1", image, login(alice))
+		_, err := resolver.Resolve(t.Context(), alice, "bad:v1")
+		expectError(t, err, thaw.Invalid, want)
+		expectError(t, err, thaw.Invalid, "The image manifest, config or layer media type for the source image bad:v1 is not supported")
+	}
+	most := imageFor(t, "linux", runtime.GOARCH, source.MaxLayers)
+	push(t, reg.host+"/most:v1", most, login(alice))
+	if _, err := resolver.Resolve(t.Context(), alice, "most:v1"); err != nil {
+		t.Errorf("%d layers: %v", source.MaxLayers, err)
+	}
+	bare := withConfig(t, good, func(c *v1.ConfigFile) { c.OS, c.Architecture = "", "" })
+	push(t, reg.host+"/bare:v1", bare, login(alice))
+	if _, err := resolver.Resolve(t.Context(), alice, "bare:v1"); err != nil {
+		t.Errorf("without a platform: %v", err)
+	}
+}
+
+// TestPublicLayers: a layer is public where a public repository has it, in
+// whatever image it comes, and where the operator says so.
+func TestPublicLayers(t *testing.T) {
+	reg := startOwn(t)
+	base := imageFor(t, "linux", runtime.GOARCH, 2)
+	named, err := random.Layer(100, types.DockerLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := random.Layer(100, types.DockerLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := mutate.AppendLayers(base, named, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(t, reg.host+"/app:v1", app, login(alice))
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host},
+		PublicLayer: func(d string) bool { return d == digestOf(t, named) }})
+	public := func(ref string, as thaw.TenantID) (flags string) {
+		image, err := resolver.Resolve(t.Context(), as, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range image.Layers {
+			flags += fmt.Sprintf("%t ", l.Public)
+		}
+		return flags
+	}
+	if got := public("app:v1", alice); got != "false false true false " {
+		t.Errorf("before publishing: %s", got)
+	}
+	push(t, reg.host+"/public/base:v1", base, login(publisher))
+	if got := public("app:v1", alice); got != "true true true false " {
+		t.Errorf("after publishing: %s", got)
+	}
+	if got := public("public/base:v1", bob); got != "true true " {
+		t.Errorf("the public image: %s", got)
+	}
+}
+
+// flaky is a registry whose connections break: each answer of a blob ends after
+// at most max bytes, without a word.
+type flaky struct {
+	http.Handler
+	max    int
+	ranges bool
+	broken atomic.Int32
+}
+
+func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.Contains(r.URL.Path, "/blobs/") || r.Method != http.MethodGet {
+		f.Handler.ServeHTTP(w, r)
+		return
+	}
+	if !f.ranges {
+		r.Header.Del("Range")
+	}
+	f.Handler.ServeHTTP(&breaking{ResponseWriter: w, f: f, left: f.max}, r)
+}
+
+type breaking struct {
+	http.ResponseWriter
+	f    *flaky
+	left int
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if len(p) > b.left {
+		n, err := b.ResponseWriter.Write(p[:b.left])
+		if err != nil {
+			return n, err
+		}
+		b.f.broken.Add(1)
+		b.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	b.left -= len(p)
+	return b.ResponseWriter.Write(p)
+}
+
+// foreign is another registry: ours behind something, as another host.
+func foreign(t *testing.T, wrap func(http.Handler) http.Handler) string {
+	t.Helper()
+	there := startOwn(t)
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{2}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookup := func(_ context.Context, key string) (string, thaw.TenantID, error) {
+		return key, thaw.TenantID(key), nil
+	}
+	s := httptest.NewServer(wrap(registry.NewHandler(there.store, registry.BasicAuth(tokens, lookup), tokens)))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+func credentials(_ context.Context, tenant thaw.TenantID, _ string) (string, string, error) {
+	return string(tenant), string(tenant), nil
+}
+
+func TestResolveForeign(t *testing.T) {
+	reg := startOwn(t)
+	image := host(t)
+	for _, run := range []struct {
+		name   string
+		max    int
+		ranges bool
+	}{{"sound", 1 << 30, true}, {"breaking", 7000, true}, {"without ranges", 15_000, false}} {
+		t.Run(run.name, func(t *testing.T) {
+			var f *flaky
+			addr := foreign(t, func(h http.Handler) http.Handler {
+				f = &flaky{Handler: h, max: run.max, ranges: run.ranges}
+				return f
+			})
+			push(t, addr+"/team/app:v1", image, login(alice))
+			resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}, Credentials: credentials})
+			got, err := resolver.Resolve(t.Context(), alice, addr+"/team/app:v1")
+			if run.ranges == false {
+				// It can't get past the point where each connection breaks.
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, err := got.Layers[0].Open(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer in.Close()
+				_, err = io.Copy(io.Discard, in)
+				expectError(t, err, thaw.Unavailable, "the download broke off")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			expectImage(t, got, image)
+			if run.max < 10_000 && f.broken.Load() == 0 {
+				t.Error("no connection broke")
+			}
+			_, err = resolver.Resolve(t.Context(), bob, addr+"/team/app:v1")
+			expectError(t, err, thaw.NotFound, "does not exist")
+			anonymous := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
+			_, err = anonymous.Resolve(t.Context(), alice, addr+"/team/app:v1")
+			expectError(t, err, thaw.Denied, "no permission to access the source image")
+		})
+	}
+}
+
+// TestCloseEndsRead: ingest closes a layer while a read of it runs.
+func TestCloseEndsRead(t *testing.T) {
+	reg := startOwn(t)
+	stop := make(chan struct{})
+	addr := foreign(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") || r.Header.Get("X-Config") != "" {
+				h.ServeHTTP(w, r)
+				return
+			}
+			recorder := httptest.NewRecorder()
+			h.ServeHTTP(recorder, r)
+			w.Header().Set("Content-Length", fmt.Sprint(recorder.Body.Len()))
+			if recorder.Body.Len() < 10_000 { // the config
+				_, _ = w.Write(recorder.Body.Bytes())
+				return
+			}
+			_, _ = w.Write(recorder.Body.Bytes()[:100])
+			w.(http.Flusher).Flush()
+			select {
+			case <-stop:
+			case <-r.Context().Done():
+			}
+		})
+	})
+	defer close(stop)
+	push(t, addr+"/app:v1", host(t), login(alice))
+	resolver := source.New(source.Options{Store: reg.store, Credentials: credentials})
+	image, err := resolver.Resolve(t.Context(), alice, addr+"/app:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := image.Layers[0].Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(in, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := in.Read(make([]byte, 100))
+		done <- err
+	}()
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("the read ended with %v", err)
+	}
+}
+
+// TestPolicy: which hosts are spoken to, and how.
+func TestPolicy(t *testing.T) {
+	reg := startOwn(t)
+	var mu sync.Mutex // the library asks by both schemes at once
+	var asked []string
+	transport := roundTripper(func(r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.URL.Scheme+"://"+r.URL.Host)
+		return nil, errors.New("no network in tests")
+	})
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}, Transport: transport, Credentials: credentials,
+		PlainHosts: []string{"10.1.1.2:5000"}, AllowHost: func(h string) bool { return h != "forbidden.example" }})
+	for _, try := range []struct {
+		ref   string
+		plain bool
+		kind  thaw.Kind
+	}{
+		{"10.1.1.1:5000/app:v1", false, thaw.Denied}, // a private network is no reason to speak plainly
+		{"10.1.1.2:5000/app:v1", true, thaw.Unavailable},
+		{"127.5.5.5:5000/app:v1", true, thaw.Unavailable},
+		{"registry.example/app:v1", false, thaw.Unavailable},
+		{"forbidden.example/app:v1", false, thaw.Denied},
+	} {
+		_, err := resolver.Resolve(t.Context(), alice, try.ref)
+		if thaw.KindOf(err) != try.kind || err == nil {
+			t.Errorf("%s: %v (%v), want %v", try.ref, err, thaw.KindOf(err), try.kind)
+		}
+		mu.Lock()
+		if plain := strings.Contains(strings.Join(asked, " "), "http://"); plain != try.plain {
+			t.Errorf("%s: asked %v", try.ref, asked)
+		}
+		asked = nil
+		mu.Unlock()
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestForeignLies: what another registry sends is checked before it is used.
+func TestForeignLies(t *testing.T) {
+	reg := startOwn(t)
+	var mode string
+	addr := foreign(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case mode == "config" && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/"),
+				mode == "manifest" && strings.Contains(r.URL.Path, "/manifests/"):
+				recorder := httptest.NewRecorder()
+				h.ServeHTTP(recorder, r)
+				for k, v := range recorder.Header() {
+					w.Header()[k] = v
+				}
+				changed := bytes.ReplaceAll(recorder.Body.Bytes(), []byte(`sha256:`), []byte(`sha257:`))
+				_, _ = w.Write(changed)
+			case mode == "schema1" && strings.Contains(r.URL.Path, "/manifests/"):
+				w.Header().Set("Content-Type", string(types.DockerManifestSchema1Signed))
+				_, _ = io.WriteString(w, `{"schemaVersion":1}`)
+			case mode == "huge" && strings.Contains(r.URL.Path, "/manifests/"):
+				w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
+				_, _ = w.Write(make([]byte, registry.MaxManifestBytes+1))
+			case mode == "busy" && strings.Contains(r.URL.Path, "/manifests/"):
+				w.WriteHeader(http.StatusTooManyRequests)
+			default:
+				h.ServeHTTP(w, r)
+			}
+		})
+	})
+	image := host(t)
+	push(t, addr+"/app:v1", image, login(alice))
+	resolver := source.New(source.Options{Store: reg.store, Credentials: credentials})
+	for _, try := range []struct {
+		mode, ref string
+		kind      thaw.Kind
+		text      string
+	}{
+		{"config", "/app:v1", thaw.Corrupt, "the registry sent sha256:"},
+		{"manifest", "/app@" + digestOf(t, image), thaw.Corrupt, "the registry sent sha256:"},
+		{"schema1", "/app:v1", thaw.Invalid, "docker schema 1 image"},
+		{"huge", "/app:v1", thaw.Invalid, "more than 4194304 bytes"},
+		{"busy", "/app:v1", thaw.Throttled, "can't be read"},
+	} {
+		mode = try.mode
+		_, err := resolver.Resolve(t.Context(), alice, addr+try.ref)
+		expectError(t, err, try.kind, try.text)
+	}
+}
