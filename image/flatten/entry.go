@@ -46,6 +46,7 @@ const (
 	modeBlock   = 0o060000
 	modeRegular = 0o100000
 	modeSymlink = 0o120000
+	modeSetGID  = 0o002000
 	modePerm    = 0o7777
 )
 

@@ -21,7 +21,8 @@
 //   - names are cleaned lexically first, as "a/../b" to "b".
 //
 // Where umoci depends on the time of day or the umask, flatten does not: a
-// directory that no entry describes has mode 0755, owner 0:0 and time 0, and a
+// directory that no entry describes has mode 0755, owner 0:0 and time 0 (and
+// the group of a set-group-id parent, but never its default access list), and a
 // directory's time is never moved by what happens in it. Where umoci would
 // quietly move a name that leaves the tree, flatten refuses it.
 package flatten
@@ -42,7 +43,7 @@ const (
 	maxXattrBytes  = 64<<10 - 1
 	maxXattrsBytes = 64 << 10 // of one file together, as the kernel's list
 	maxSymlinks    = 255      // followed for one name, as umoci does
-	maxSteps       = 1 << 29  // names looked up for one image, against tangles of links
+	maxSteps       = 1 << 27  // names looked up for one image, against tangles of links
 )
 
 // Tree is a flattened image, ready for [erofs.NewPlan].

@@ -25,7 +25,7 @@ func Merge(ctx context.Context, layers []*Layer, o MergeOptions) (*Tree, error) 
 	if o.MaxEntries == 0 {
 		o.MaxEntries = DefaultMaxEntries
 	}
-	m := &merger{max: o.MaxEntries, root: newDirectory()}
+	m := &merger{max: o.MaxEntries, root: &node{inode: undescribed(nil)}}
 	entries := 0
 	for i, l := range layers {
 		if entries += l.entries; entries > o.MaxEntries {
@@ -52,9 +52,16 @@ type node struct {
 
 func (n *node) isDir() bool { return n.inode.IsDir() }
 
-// newDirectory makes a directory as no entry described it.
-func newDirectory() *node {
-	return &node{inode: &erofs.Inode{Mode: modeDir | 0o755, Ref: -1}}
+// undescribed makes a directory that no entry describes, or that none has yet,
+// as mkdir would: in a directory with the set-group-id bit it has that bit and
+// that group too.
+func undescribed(parent *erofs.Inode) *erofs.Inode {
+	dir := &erofs.Inode{Mode: modeDir | 0o755, Ref: -1}
+	if parent != nil && parent.Mode&modeSetGID != 0 {
+		dir.Mode |= modeSetGID
+		dir.GID = parent.GID
+	}
+	return dir
 }
 
 // source says where the bytes of a regular file are; ordinal is -1 if it has

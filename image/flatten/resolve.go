@@ -85,7 +85,7 @@ func (m *merger) makeMissing(entry, base string) error {
 		if len(name) > maxBaseBytes {
 			return invalid(m.name, entry, "goes through a symbolic link to a name of more than 255 bytes")
 		}
-		dir, err := m.add(m.last(), name, newDirectory().inode)
+		dir, err := m.add(m.last(), name, undescribed(m.last().inode))
 		if err != nil {
 			return err
 		}
