@@ -54,7 +54,7 @@ func (c *Control) prepare(f *Function) {
 		}
 		defer c.slots.Release(1)
 		prepared, err := c.run(ctx, k, next, j)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return // closing: the next start begins again; or deleted
 		}
 		c.store(ctx, k, next, prepared, err)
@@ -115,7 +115,8 @@ func (c *Control) store(ctx context.Context, k key, next Code, prepared Prepared
 	delay := c.options.RetryDelay
 	for try := 1; ; try++ {
 		replaced := false
-		_, err := c.modify(ctx, k, func(f *Function) error {
+		// Closing should not undo minutes of work for a write of milliseconds.
+		_, err := c.modify(context.WithoutCancel(ctx), k, func(f *Function) error {
 			if f.Next == nil || f.Next.Job != next.Job {
 				return errAbandoned // deleted, and perhaps made anew
 			}

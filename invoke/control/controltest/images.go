@@ -1,0 +1,120 @@
+// Package controltest holds what tests of the control plane and of its users
+// share: a registry and an image maker in memory, which keep control.Images'
+// promises.
+package controltest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+
+	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/control"
+)
+
+// Image is what a reference names.
+type Image struct {
+	Content string // makes the digest
+	Command []string
+	Env     []string
+	Dir     string
+	Fails   error // what preparing it ends with
+}
+
+type ref struct {
+	tenant thaw.TenantID
+	text   string
+}
+
+// Images implements [control.Images]. It is safe for concurrent use.
+type Images struct {
+	mu       sync.Mutex
+	byRef    map[ref]Image
+	errs     map[ref]error
+	gate     chan struct{} // preparations wait until it is closed
+	prepared map[string]int
+}
+
+var _ control.Images = (*Images)(nil)
+
+// NewImages returns an empty registry.
+func NewImages() *Images {
+	open := make(chan struct{})
+	close(open)
+	return &Images{byRef: make(map[ref]Image), errs: make(map[ref]error), gate: open, prepared: make(map[string]int)}
+}
+
+// Push makes a reference name an image and returns its digest.
+func (m *Images) Push(tenant thaw.TenantID, text string, image Image) (digest string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.byRef[ref{tenant, text}] = image
+	return digestOf(image)
+}
+
+// Refuse makes resolving a reference fail.
+func (m *Images) Refuse(tenant thaw.TenantID, text string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.errs[ref{tenant, text}] = err
+}
+
+// Hold makes preparations wait until release is called.
+func (m *Images) Hold() (release func()) {
+	gate := make(chan struct{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gate = gate
+	return sync.OnceFunc(func() { close(gate) })
+}
+
+// Prepared returns how often the image of that digest was begun to be
+// prepared.
+func (m *Images) Prepared(digest string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.prepared[digest]
+}
+
+// Resolve implements [control.Images].
+func (m *Images) Resolve(_ context.Context, tenant thaw.TenantID, text string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.errs[ref{tenant, text}]; err != nil {
+		return "", err
+	}
+	image, ok := m.byRef[ref{tenant, text}]
+	if !ok {
+		return "", thaw.Errorf("resolve "+text, thaw.NotFound, "no such image")
+	}
+	return digestOf(image), nil
+}
+
+// Prepare implements [control.Images].
+func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, text, digest string, report func(control.Progress)) (control.Prepared, error) {
+	m.mu.Lock()
+	image, ok := m.byRef[ref{tenant, text}]
+	m.prepared[digest]++
+	gate := m.gate
+	m.mu.Unlock()
+	report(control.Progress{Stage: "ingest", DoneBytes: 1, TotalBytes: 2, Chunks: 3})
+	select {
+	case <-gate:
+	case <-ctx.Done():
+		return control.Prepared{}, ctx.Err()
+	}
+	if !ok || digestOf(image) != digest {
+		return control.Prepared{}, thaw.Errorf("prepare "+text, thaw.NotFound, "the manifest %s is gone", digest)
+	}
+	if image.Fails != nil {
+		return control.Prepared{}, image.Fails
+	}
+	return control.Prepared{Image: thaw.ImageID(sha256.Sum256([]byte(digest))), Entrypoint: []string{"/entry"},
+		Command: image.Command, Env: image.Env, WorkingDir: image.Dir, Bytes: int64(len(image.Content))}, nil
+}
+
+func digestOf(image Image) string {
+	sum := sha256.Sum256([]byte(image.Content))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,89 @@
+package control_test
+
+import (
+	"strings"
+	"testing"
+
+	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/control"
+	"thaw.dev/thaw/invoke/control/controltest"
+)
+
+func TestSettingsAreValidated(t *testing.T) {
+	w := newWorld(t)
+	w.images.Push(alice, "image", controltest.Image{})
+	many := make([]string, 1501)
+	for name, test := range map[string]struct {
+		change  control.Change
+		problem control.ProblemType
+		text    string // "" where the settings are good
+	}{
+		"defaults":       {},
+		"least":          {change: control.Change{TimeoutSeconds: ptr(1), MemoryMB: ptr(128), EphemeralMB: ptr(512)}},
+		"most":           {change: control.Change{TimeoutSeconds: ptr(900), MemoryMB: ptr(10240), EphemeralMB: ptr(10240), Description: ptr(strings.Repeat("é", 256))}},
+		"timeout 0":      {control.Change{TimeoutSeconds: ptr(0)}, control.FailedValidation, "1 validation error detected: Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1"},
+		"timeout 901":    {control.Change{TimeoutSeconds: ptr(901)}, control.FailedValidation, "1 validation error detected: Value '901' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 900"},
+		"memory 127":     {control.Change{MemoryMB: ptr(127)}, control.FailedValidation, "Value '127' at 'memorySize' failed to satisfy constraint: Member must have value greater than or equal to 128"},
+		"memory 10241":   {control.Change{MemoryMB: ptr(10241)}, control.FailedValidation, "'memorySize' failed to satisfy constraint: Member must have value less than or equal to 10240"},
+		"two":            {control.Change{MemoryMB: ptr(1), TimeoutSeconds: ptr(-1)}, control.FailedValidation, "2 validation errors detected: Value '-1' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1; Value '1' at 'memorySize'"},
+		"tmp":            {control.Change{EphemeralMB: ptr(511)}, control.FailedValidation, "'ephemeralStorage.size'"},
+		"description":    {control.Change{Description: ptr(strings.Repeat("x", 257))}, control.FailedValidation, "Member must have length less than or equal to 256"},
+		"role":           {control.Change{Role: ptr("someone")}, control.FailedValidation, "Value 'someone' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::"},
+		"variable":       {control.Change{Environment: &map[string]string{"1A": ""}}, control.FailedValidation, "Map keys must satisfy constraint"},
+		"reserved":       {control.Change{Environment: &map[string]string{"OK_1": "", "AWS_REGION": "", "_HANDLER": ""}}, control.FailedValidation, "_HANDLER"},
+		"reserved only":  {control.Change{Environment: &map[string]string{"AWS_REGION": "", "AWS_SESSION_TOKEN": ""}}, control.InvalidParameter, "Reserved keys used in this request: AWS_REGION, AWS_SESSION_TOKEN"},
+		"4 KB":           {change: control.Change{Environment: &map[string]string{"KEY": strings.Repeat("x", 4096-len(`{"KEY":""}`))}}},
+		"more than 4 KB": {control.Change{Environment: &map[string]string{"KEY": strings.Repeat("x", 4097-len(`{"KEY":""}`))}}, control.InvalidParameter, "exceeded the 4KB limit"},
+		"NUL in env":     {control.Change{Environment: &map[string]string{"KEY": "a\x00b"}}, control.InvalidParameter, "NUL"},
+		"NUL in command": {control.Change{ImageConfig: &control.ImageConfig{Command: []string{"a\x00b"}}}, control.InvalidParameter, "NUL"},
+		"directory":      {control.Change{ImageConfig: &control.ImageConfig{WorkingDirectory: "app"}}, control.InvalidParameter, "absolute path"},
+		"long directory": {control.Change{ImageConfig: &control.ImageConfig{WorkingDirectory: "/" + strings.Repeat("x", 1000)}}, control.FailedValidation, "imageConfig.workingDirectory"},
+		"command":        {control.Change{ImageConfig: &control.ImageConfig{Command: many}}, control.FailedValidation, "imageConfig.command"},
+		"tracing":        {control.Change{Tracing: ptr("Sometimes")}, control.FailedValidation, "Member must satisfy enum value set: [Active, PassThrough]"},
+		"log format":     {control.Change{Logging: &control.Logging{LogFormat: "XML"}}, control.FailedValidation, "loggingConfig.logFormat"},
+		"log group":      {control.Change{Logging: &control.Logging{LogGroup: "a b"}}, control.FailedValidation, "loggingConfig.logGroup"},
+		"log":            {change: control.Change{Logging: &control.Logging{LogFormat: "JSON", SystemLogLevel: "WARN", ApplicationLogLevel: "TRACE", LogGroup: "/mine"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			function := strings.ReplaceAll(name, " ", "-")
+			if test.change.Role == nil {
+				test.change.Role = ptr(role)
+			}
+			_, err := w.Create(t.Context(), alice, control.NewFunction{Name: function, ImageURI: "image", Change: test.change})
+			if test.text == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantProblem(t, err, thaw.Invalid, test.problem, test.text)
+			if _, _, err := w.Get(t.Context(), alice, function, ""); thaw.KindOf(err) != thaw.NotFound {
+				t.Errorf("something was stored: %v", err)
+			}
+		})
+	}
+}
+
+func TestArchitectures(t *testing.T) {
+	w := newWorld(t)
+	w.images.Push(alice, "image", controltest.Image{})
+	for _, test := range []struct {
+		asked   []string
+		problem control.ProblemType
+	}{
+		{nil, ""}, {[]string{"x86_64"}, ""}, {[]string{"arm64"}, control.InvalidParameter},
+		{[]string{"mips"}, control.FailedValidation}, {[]string{"x86_64", "arm64"}, control.FailedValidation},
+	} {
+		_, err := w.Create(t.Context(), alice, control.NewFunction{Name: "f", ImageURI: "image", Architectures: test.asked, Change: control.Change{Role: ptr(role)}})
+		if test.problem == "" {
+			if err != nil {
+				t.Errorf("%v: %v", test.asked, err)
+			}
+			if err := w.Delete(t.Context(), alice, "f", ""); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		wantProblem(t, err, thaw.Invalid, test.problem, "")
+	}
+}
