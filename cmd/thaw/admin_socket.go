@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/logs"
+	"thaw.dev/thaw/tenant"
+)
+
+// socketHandler is the admin socket's: what only this machine's operator may
+// do. Whoever can open the socket may act as any tenant.
+func (n *node) socketHandler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, h func(*http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			answer, err := h(r)
+			respond(w, answer, err)
+		})
+	}
+	handle("GET /v1/info", func(*http.Request) (any, error) {
+		return serverInfo{Endpoint: n.endpoint, Region: n.cmd.Region, Version: version}, nil
+	})
+	handle("GET /v1/tenants", n.listTenants)
+	handle("POST /v1/tenants", n.createTenant)
+	handle("GET /v1/tenants/{tenant}", func(r *http.Request) (any, error) { return n.tenant(r) })
+	handle("POST /v1/tenants/{tenant}/rotate-keys", func(r *http.Request) (any, error) {
+		return n.accounts.Rotate(r.Context(), r.PathValue("tenant"))
+	})
+	handle("GET /v1/tenants/{tenant}/functions/{function}/ingest", n.ingestStatus)
+	handle("GET /v1/tenants/{tenant}/images", n.inspectImage)
+	handle("GET /v1/cache", n.cacheStats)
+	handle("POST /v1/cache/drop", n.cacheDrop)
+	mux.HandleFunc("GET /v1/tenants/{tenant}/functions/{function}/logs", n.streamLogs)
+	return mux
+}
+
+// respond writes an answer, or an error with the status of its kind.
+func respond(w http.ResponseWriter, answer any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(statusOf(thaw.KindOf(err)))
+		answer = adminError{Kind: thaw.KindOf(err).String(), Message: err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// statusOf is the HTTP status of a kind on the admin socket.
+func statusOf(k thaw.Kind) int {
+	switch k {
+	case thaw.Invalid:
+		return http.StatusBadRequest
+	case thaw.NotFound:
+		return http.StatusNotFound
+	case thaw.Conflict:
+		return http.StatusConflict
+	case thaw.Denied:
+		return http.StatusForbidden
+	case thaw.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case thaw.Throttled:
+		return http.StatusTooManyRequests
+	case thaw.Unavailable:
+		return http.StatusServiceUnavailable
+	case thaw.Internal, thaw.Corrupt, thaw.Canceled:
+	}
+	return http.StatusInternalServerError
+}
+
+// tenant is the account that the request's path names.
+func (n *node) tenant(r *http.Request) (tenant.Account, error) {
+	return n.accounts.ByName(r.Context(), r.PathValue("tenant"))
+}
+
+func (n *node) listTenants(r *http.Request) (any, error) {
+	accounts, err := n.accounts.List(r.Context())
+	for i := range accounts {
+		accounts[i].Secret = ""
+	}
+	return accounts, err
+}
+
+func (n *node) createTenant(r *http.Request) (any, error) {
+	var in struct{ Name string }
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		return nil, thaw.Errorf("create tenant", thaw.Invalid, "%w", err)
+	}
+	return n.accounts.Create(r.Context(), in.Name)
+}
+
+func (n *node) ingestStatus(r *http.Request) (any, error) {
+	account, err := n.tenant(r)
+	if err != nil {
+		return nil, err
+	}
+	function, _, err := n.control.Get(r.Context(), account.ID, r.PathValue("function"), "")
+	if err != nil {
+		return nil, err
+	}
+	p, _ := n.control.Progress(function)
+	return ingestStatus{Done: p.DoneBytes, Total: p.TotalBytes, NewChunks: int(p.NewChunks), Shared: int(p.SharedChunks)}, nil
+}
+
+// streamLogs writes a function's log as text, and goes on with follow=1 until
+// the reader goes away.
+func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
+	account, err := n.tenant(r)
+	if err == nil {
+		_, _, err = n.control.Get(r.Context(), account.ID, r.PathValue("function"), "")
+	}
+	if err != nil {
+		respond(w, nil, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	flush := http.NewResponseController(w)
+	_ = flush.Flush() // the reader shall know that it may wait
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	options := logs.ReadOptions{Follow: r.URL.Query().Get("follow") == "1"}
+	for event, err := range n.logs.Read(ctx, account.ID, r.PathValue("function"), options) {
+		if err != nil {
+			n.log.Debug("a log's reader ended", "error", err)
+			return
+		}
+		if _, err := fmt.Fprintf(w, "%s %s\n", event.Time.Format(time.RFC3339Nano), event.Text); err != nil {
+			return
+		}
+		if options.Follow {
+			_ = flush.Flush()
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/image/source"
+)
+
+// deployCmd creates or updates a function.
+type deployCmd struct {
+	apiFlags
+	Name    string            `arg:"" help:"Name of the function."`
+	Image   string            `arg:"" help:"A folder with an OCI layout, or an OCI or docker archive, of several images the one named behind a colon; or a reference to a registry."`
+	Memory  int32             `help:"Memory in MB, 128 to 10240; CPU is given in proportion." placeholder:"MB"`
+	Timeout time.Duration     `help:"Time limit of an invocation, 1s to 15m." placeholder:"3s"`
+	Env     map[string]string `help:"An environment variable; may be repeated." placeholder:"K=V" mapsep:"none"`
+	JSON    bool              `name:"json" help:"Print the function as JSON, and no progress."`
+}
+
+// Run pushes a local image, creates or updates the function, and waits until
+// it is ready to be invoked.
+func (c *deployCmd) Run(ctx context.Context, std streams) error {
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	p := newProgress(std.err, c.JSON)
+	defer p.close()
+	ref := c.Image
+	if isLocal(c.Image) {
+		if ref, err = c.push(ctx, s, p); err != nil {
+			return err
+		}
+	} else if strings.HasPrefix(c.Image, ".") || strings.HasPrefix(c.Image, "/") {
+		return thaw.Errorf("deploy "+c.Name, thaw.Invalid, "there is no image at %s", c.Image)
+	}
+	if err := c.apply(ctx, s.lambda(), ref); err != nil {
+		return plain(err)
+	}
+	config, err := c.wait(ctx, s.lambda(), p)
+	if err != nil {
+		return plain(err)
+	}
+	p.close()
+	if c.JSON {
+		return printJSON(std.out, config)
+	}
+	_, err = fmt.Fprintf(std.out, "%s is %s: thaw invoke %s -d '{}'\n", aws.ToString(config.FunctionArn), strings.ToLower(string(config.State)), c.Name)
+	return err
+}
+
+// isLocal reports whether image is a folder or a file, or one with the name of
+// an image in it behind a colon.
+func isLocal(image string) bool {
+	if _, err := os.Stat(image); err == nil {
+		return true
+	}
+	i := strings.LastIndexByte(image, ':')
+	if i <= 0 {
+		return false
+	}
+	_, err := os.Stat(image[:i])
+	return err == nil
+}
+
+// push uploads a local image to the server's registry, in a repository named
+// after the function, and returns its reference.
+func (c *deployCmd) push(ctx context.Context, s session, p *progress) (string, error) {
+	image, err := source.LoadLocal(c.Image)
+	if err != nil {
+		return "", err
+	}
+	endpoint, err := url.Parse(s.endpoint)
+	if err != nil {
+		return "", err
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return "", err
+	}
+	repository := repositoryName(c.Name)
+	ref, err := name.NewTag(fmt.Sprintf("%s/%s:%s", endpoint.Host, repository, digest.Hex[:12]), insecure(endpoint)...)
+	if err != nil {
+		return "", err
+	}
+	updates := make(chan v1.Update, 16)
+	watched := p.watchPush(updates)
+	err = remote.Write(ref, image, remote.WithContext(ctx), remote.WithProgress(updates),
+		remote.WithAuth(&authn.Basic{Username: s.accessKey, Password: s.secret}))
+	<-watched
+	if err != nil {
+		return "", thaw.Wrap("push to "+ref.String(), err)
+	}
+	return fmt.Sprintf("%s/%s@%s", endpoint.Host, repository, digest), nil
+}
+
+// repositoryName maps a function's name, which may hold upper case, to a
+// repository's, which may not, so that two names never meet.
+func repositoryName(function string) string {
+	lower := strings.Trim(strings.ToLower(function), "-_")
+	if lower == function {
+		return lower
+	}
+	sum := sha256.Sum256([]byte(function))
+	return "f" + lower + "-" + hex.EncodeToString(sum[:4])
+}
+
+func insecure(endpoint *url.URL) []name.Option {
+	if endpoint.Scheme == "http" {
+		return []name.Option{name.Insecure}
+	}
+	return nil
+}
+
+// apply creates the function, or updates the code and what was asked for of
+// the configuration of the one that is there.
+func (c *deployCmd) apply(ctx context.Context, client *lambda.Client, ref string) error {
+	_, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &c.Name})
+	if isNotFound(err) {
+		_, err = client.CreateFunction(ctx, c.createInput(ref))
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if c.Memory != 0 || c.Timeout != 0 || len(c.Env) > 0 {
+		if _, err := client.UpdateFunctionConfiguration(ctx, c.updateInput()); err != nil {
+			return err
+		}
+		if err := settle(ctx, client, c.Name); err != nil {
+			return err
+		}
+	}
+	_, err = client.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: &c.Name, ImageUri: &ref})
+	return err
+}
+
+func (c *deployCmd) createInput(ref string) *lambda.CreateFunctionInput {
+	in := &lambda.CreateFunctionInput{
+		FunctionName: &c.Name, PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &ref},
+		Role: aws.String("arn:aws:iam::000000000000:role/thaw"), Environment: c.environment(),
+	}
+	if c.Memory != 0 {
+		in.MemorySize = &c.Memory
+	}
+	if c.Timeout != 0 {
+		in.Timeout = aws.Int32(int32(c.Timeout.Seconds()))
+	}
+	return in
+}
+
+func (c *deployCmd) updateInput() *lambda.UpdateFunctionConfigurationInput {
+	create := c.createInput("")
+	return &lambda.UpdateFunctionConfigurationInput{
+		FunctionName: &c.Name, MemorySize: create.MemorySize, Timeout: create.Timeout, Environment: create.Environment,
+	}
+}
+
+func (c *deployCmd) environment() *types.Environment {
+	if len(c.Env) == 0 {
+		return nil
+	}
+	return &types.Environment{Variables: maps.Clone(c.Env)}
+}
+
+// settle waits until the last update has ended.
+func settle(ctx context.Context, client *lambda.Client, function string) error {
+	return lambda.NewFunctionUpdatedV2Waiter(client, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
+		o.MinDelay = 100 * time.Millisecond
+	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &function}, time.Minute)
+}
+
+// wait shows the ingest until the function is ready or has failed.
+func (c *deployCmd) wait(ctx context.Context, client *lambda.Client, p *progress) (*lambda.GetFunctionConfigurationOutput, error) {
+	for {
+		config, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &c.Name})
+		if err != nil {
+			return nil, err
+		}
+		pending := config.State == types.StatePending || config.LastUpdateStatus == types.LastUpdateStatusInProgress
+		if !pending {
+			return config, failure(config)
+		}
+		var status ingestStatus
+		path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/functions/" + url.PathEscape(c.Name) + "/ingest"
+		if err := c.admin().do(ctx, http.MethodGet, path, nil, &status); err == nil {
+			p.showIngest(status)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func failure(config *lambda.GetFunctionConfigurationOutput) error {
+	switch {
+	case config.State == types.StateFailed:
+		return thaw.Errorf("create "+aws.ToString(config.FunctionName), thaw.Invalid, "%s: %s", config.StateReasonCode, aws.ToString(config.StateReason))
+	case config.LastUpdateStatus == types.LastUpdateStatusFailed:
+		return thaw.Errorf("update "+aws.ToString(config.FunctionName), thaw.Invalid, "%s: %s; the previous image serves on",
+			config.LastUpdateStatusReasonCode, aws.ToString(config.LastUpdateStatusReason))
+	}
+	return nil
+}

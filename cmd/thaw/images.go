@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/image/ingest"
+	"thaw.dev/thaw/image/source"
+	"thaw.dev/thaw/invoke/control"
+)
+
+// imageMaker joins the image path to the control plane: references are
+// resolved by image/source, images made by image/ingest.
+type imageMaker struct {
+	resolver *source.Resolver
+	options  ingest.Options // Tenant and Progress are set for each ingest
+	log      *slog.Logger
+}
+
+// Resolve returns the digest that ref names now.
+func (m *imageMaker) Resolve(ctx context.Context, tenant thaw.TenantID, ref string) (string, error) {
+	img, err := m.resolver.Resolve(ctx, tenant, ref)
+	if err != nil {
+		return "", err
+	}
+	return img.Digest, nil
+}
+
+// Prepare makes the image of what ref named when digest was resolved.
+func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, ref, digest string, report func(control.Progress)) (control.Prepared, error) {
+	// The tag may have moved since; the digest in a reference counts more.
+	named, _, _ := strings.Cut(ref, "@")
+	img, err := m.resolver.Resolve(ctx, tenant, named+"@"+digest)
+	if err != nil {
+		return control.Prepared{}, err
+	}
+	o := m.options
+	o.Tenant = tenant
+	o.Progress = func(p ingest.Progress) {
+		report(control.Progress{
+			Stage: "ingest", DoneBytes: p.ReadBytes, TotalBytes: p.TotalBytes,
+			Chunks: int64(p.Chunks), NewChunks: int64(p.NewChunks), SharedChunks: int64(p.SharedChunks),
+		})
+	}
+	result, err := ingest.Run(ctx, img.Layers, img.Digest, o)
+	if err != nil {
+		return control.Prepared{}, err
+	}
+	m.log.Info("image ready", "tenant", tenant, "ref", ref, "image", result.Image, "layerBytes", result.LayerBytes,
+		"chunks", result.Chunks, "new", result.NewChunks, "newBytes", result.NewBytes)
+	config := img.Config.Config
+	return control.Prepared{
+		Image: result.Image, Entrypoint: config.Entrypoint, Command: config.Cmd,
+		Env: config.Env, WorkingDir: config.WorkingDir, Bytes: result.LayerBytes,
+	}, nil
+}

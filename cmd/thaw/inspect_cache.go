@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"thaw.dev/thaw"
+)
+
+// tiers asks the loader what its tiers have served.
+func (n *node) tiers(ctx context.Context) ([]tierStats, error) {
+	stats, err := n.loader.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tiers []tierStats
+	for _, t := range stats.Tiers {
+		s := tierStats{
+			Name: t.Name, Requests: t.Requests, Hits: t.Hits, Bytes: t.Bytes, Errors: t.Errors,
+			P50: t.Latency.Quantile(0.5), P99: t.Latency.Quantile(0.99),
+		}
+		tiers = append(tiers, s)
+	}
+	return tiers, nil
+}
+
+func (n *node) cacheStats(r *http.Request) (any, error) { return n.tiers(r.Context()) }
+
+// cacheDrop empties what it is asked to: the kernel's caches of idle images,
+// and for l1 the worker's own cache below them.
+func (n *node) cacheDrop(r *http.Request) (any, error) {
+	var dropped struct {
+		Bytes  int64 `json:"bytes"`
+		Images int   `json:"images"`
+	}
+	var err error
+	if dropped.Images, err = n.loader.DropKernel(r.Context()); err != nil {
+		return nil, err
+	}
+	switch tier := r.URL.Query().Get("tier"); tier {
+	case "kernel":
+	case "l1":
+		if dropped.Bytes, err = n.loader.DropL1(r.Context()); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, thaw.Errorf("drop", thaw.Invalid, "there is no tier %q", tier)
+	}
+	return dropped, nil
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// logsCmd prints a function's log.
+type logsCmd struct {
+	dataFlag
+	Tenant string `help:"The tenant that owns the function." default:"default"`
+	Name   string `arg:"" help:"Name of the function."`
+	Follow bool   `short:"f" help:"Go on printing what is logged."`
+}
+
+// Run copies the log to standard output.
+func (c *logsCmd) Run(ctx context.Context, std streams) error {
+	path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/functions/" + url.PathEscape(c.Name) + "/logs"
+	if c.Follow {
+		path += "?follow=1"
+	}
+	body, err := c.admin().stream(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(flushing{std.out}, body)
+	if ctx.Err() != nil {
+		return nil // the user ended it
+	}
+	return err
+}
+
+// flushing hides the destination's ReadFrom, so that each part of a log is
+// written as it arrives.
+type flushing struct{ io.Writer }

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"thaw.dev/thaw/invoke/worker"
+)
+
+// metrics are what invocations leave behind for /metrics. Names are words of
+// the project; units are base units, as Prometheus asks.
+type metrics struct {
+	registry    *prometheus.Registry
+	invocations *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+}
+
+// buckets go from a warm invocation on loopback to the longest there is.
+var buckets = []float64{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60, 900}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "thaw_invocations_total", Help: "Invocations by start (cold or warm) and outcome (ok, function_error, refused).",
+		}, []string{"start", "outcome"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "thaw_invocation_seconds", Help: "Time from an invocation's arrival at the worker to its answer.", Buckets: buckets,
+		}, []string{"start"}),
+	}
+	m.registry.MustRegister(m.invocations, m.duration,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// observe counts one invocation.
+func (m *metrics) observe(o worker.Observation) {
+	start, outcome := "warm", "ok"
+	if o.ColdStart {
+		start = "cold"
+	}
+	switch {
+	case o.Err != nil:
+		outcome = "refused"
+	case o.ErrorType != "":
+		outcome = "function_error"
+	}
+	m.invocations.WithLabelValues(start, outcome).Inc()
+	t := o.Timings
+	m.duration.WithLabelValues(start).Observe((t.Queue + t.Attach + t.Sandbox + t.Init + t.Handler).Seconds())
+}
+
+// metricsHandler adds to what is counted here what the loader and the worker
+// tell when they are asked.
+func (n *node) metricsHandler() http.Handler {
+	n.metrics.registry.MustRegister(&liveCollector{node: n})
+	return promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}
+
+// liveCollector reads the tiers and the sandboxes at each scrape.
+type liveCollector struct{ node *node }
+
+var (
+	tierRequests = prometheus.NewDesc("thaw_tier_requests_total", "Chunks asked of a tier, by outcome (hit, miss, error, corrupt).", []string{"tier", "outcome"}, nil)
+	tierBytes    = prometheus.NewDesc("thaw_tier_bytes_total", "Sealed bytes served by a tier.", []string{"tier"}, nil)
+	tierStored   = prometheus.NewDesc("thaw_tier_stored_bytes", "Sealed bytes that a tier holds.", []string{"tier"}, nil)
+	sandboxes    = prometheus.NewDesc("thaw_sandboxes", "Sandboxes alive, by state (starting, busy, idle).", []string{"state"}, nil)
+)
+
+// Describe names the metrics.
+func (c *liveCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes} {
+		ch <- d
+	}
+}
+
+// Collect asks the loader and the worker. A loader that is being replaced has
+// nothing to tell: its metrics are left out of that scrape.
+func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	workers := c.node.worker.Stats()
+	gauge(sandboxes, workers.Starting, "starting")
+	gauge(sandboxes, workers.Idle, "idle")
+	gauge(sandboxes, workers.Sandboxes-workers.Starting-workers.Idle, "busy")
+
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	tiers, err := c.node.tiers(ctx)
+	if err != nil {
+		c.node.log.Warn("metrics without the loader's", "error", err)
+		return
+	}
+	for _, t := range tiers {
+		counter(tierRequests, t.Hits, t.Name, "hit")
+		counter(tierRequests, t.Requests-t.Hits-t.Errors, t.Name, "miss")
+		counter(tierRequests, t.Errors, t.Name, "error")
+		counter(tierRequests, t.Corrupt, t.Name, "corrupt")
+		counter(tierBytes, t.Bytes, t.Name)
+		gauge(tierStored, int(t.StoredBytes), t.Name)
+	}
+}
+
+// scrapeTimeout bounds the wait for the loader; Prometheus gives up at ten
+// seconds by default.
+const scrapeTimeout = 5 * time.Second

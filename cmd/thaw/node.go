@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/image/ingest"
+	"thaw.dev/thaw/image/registry"
+	"thaw.dev/thaw/image/source"
+	"thaw.dev/thaw/internal/sqlitedb"
+	"thaw.dev/thaw/invoke/control"
+	"thaw.dev/thaw/invoke/logs"
+	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/worker"
+	"thaw.dev/thaw/read/loader"
+	"thaw.dev/thaw/store"
+	"thaw.dev/thaw/tenant"
+	"thaw.dev/thaw/tenant/keys"
+)
+
+// currentRoot is the generation of the chunk store that new images go to.
+const currentRoot thaw.RootID = "r1"
+
+// node is a whole server: what is opened first is closed last.
+type node struct {
+	cmd *serveCmd
+	log *slog.Logger
+
+	endpoint     string // URL of the API
+	adminAddress string // of the admin listener, if any
+
+	origin   *store.Dir
+	keys     *keys.Local
+	db       *sql.DB
+	accounts *tenant.Accounts
+	registry *registry.Store
+	tokens   *registry.TokenIssuer
+	loader   *loader.Client
+	launcher sandbox.Launcher
+	logs     *logs.Store
+	worker   *worker.Worker
+	control  *control.Control
+	metrics  *metrics
+
+	public net.Listener // the API and the registry
+	admin  net.Listener // metrics and health; nil without
+	socket net.Listener // the admin socket
+
+	closers []func(context.Context) error
+}
+
+// openNode opens everything and begins to listen; it serves nothing yet. When
+// it fails, what it opened is closed.
+func openNode(ctx context.Context, c *serveCmd, log *slog.Logger) (_ *node, err error) {
+	n := &node{cmd: c, log: log, metrics: newMetrics()}
+	defer func() {
+		if err != nil {
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+			defer cancel()
+			err = errors.Join(err, n.close(closing))
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		n.listen, n.openStores, n.openRegistry, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// onClose has f called when the node closes, before what was opened earlier.
+func (n *node) onClose(f func(context.Context) error) { n.closers = append(n.closers, f) }
+
+// close closes everything, and goes on after a failure.
+func (n *node) close(ctx context.Context) error {
+	var failed []error
+	for len(n.closers) > 0 {
+		last := len(n.closers) - 1
+		failed = append(failed, n.closers[last](ctx))
+		n.closers = n.closers[:last]
+	}
+	return errors.Join(failed...)
+}
+
+// listen opens the public listener first: what clients are told depends on its
+// port.
+func (n *node) listen(context.Context) error {
+	var err error
+	if n.public, err = net.Listen("tcp", n.cmd.Listen); err != nil {
+		return thaw.Errorf("serve", thaw.Invalid, "--listen %s: %w", n.cmd.Listen, err)
+	}
+	n.onClose(func(context.Context) error { return ignoreClosed(n.public.Close()) })
+	n.endpoint = n.cmd.Endpoint
+	if n.endpoint == "" {
+		n.endpoint = "http://" + n.public.Addr().String()
+	}
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (n *node) openStores(ctx context.Context) error {
+	var err error
+	if n.origin, err = store.OpenDir(filepath.Join(n.cmd.Data, "origin")); err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { return n.origin.Close() })
+	if n.keys, err = keys.OpenLocal(filepath.Join(n.cmd.Data, "keys")); err != nil {
+		return err
+	}
+	if n.db, err = sqlitedb.Open(ctx, filepath.Join(n.cmd.Data, "thaw.db")); err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { return n.db.Close() })
+	if n.accounts, err = tenant.Open(ctx, n.db); err != nil {
+		return err
+	}
+	if _, err := n.accounts.ByName(ctx, "default"); thaw.KindOf(err) == thaw.NotFound && err != nil {
+		_, err = n.accounts.Create(ctx, "default")
+		return err
+	} else if err != nil {
+		return err
+	}
+	n.logs, err = logs.Open(filepath.Join(n.cmd.Data, "logs"), logs.DefaultLimits())
+	return err
+}
+
+// lookup finds the secret of an access key, for signatures and logins.
+func (n *node) lookup(ctx context.Context, accessKey string) (string, thaw.TenantID, error) {
+	account, err := n.accounts.ByAccessKey(ctx, accessKey)
+	return account.Secret, account.ID, err
+}
+
+func (n *node) openRegistry(ctx context.Context) error {
+	o := registry.DefaultOptions(filepath.Join(n.cmd.Data, "registry"))
+	o.Log = n.log
+	for _, name := range n.cmd.Publishers {
+		account, err := n.accounts.ByName(ctx, name)
+		if err != nil {
+			return thaw.Wrap("--publishers "+name, err)
+		}
+		o.Publishers = append(o.Publishers, account.ID)
+	}
+	var err error
+	if n.registry, err = registry.Open(o); err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { return n.registry.Close() })
+	// Tokens must stay good over a restart, so their secret is derived from one
+	// that is kept.
+	mac := hmac.New(sha256.New, n.keys.SaltMaster())
+	mac.Write([]byte("thaw registry token secret"))
+	n.tokens, err = registry.NewTokenIssuer(mac.Sum(nil))
+	return err
+}
+
+// openControl comes after the worker, which it tells what has changed.
+func (n *node) openControl(ctx context.Context) error {
+	resolver := source.New(source.Options{Store: n.registry, Hosts: []string{n.public.Addr().String(), hostOf(n.endpoint)}})
+	temp := filepath.Join(n.cmd.Data, "run", "ingest")
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
+		return err
+	}
+	images := &imageMaker{resolver: resolver, log: n.log, options: ingest.Options{
+		Sink: n.origin, Objects: n.origin, Keys: n.keys, SaltMaster: n.keys.SaltMaster(),
+		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp,
+	}}
+	var err error
+	n.control, err = control.Open(ctx, control.Options{
+		DB: n.db, Images: images, Region: n.cmd.Region, Log: n.log,
+		Retire: func(_ context.Context, t thaw.TenantID, function string) { n.worker.Retire(t, function) },
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.control.Close)
+	return nil
+}
+
+// serve answers until ctx ends or a listener fails; the requests that are
+// running then may finish.
+func (n *node) serve(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	serve := func(l net.Listener, h http.Handler) {
+		if l == nil {
+			return
+		}
+		server := &http.Server{
+			Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute,
+			ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+			BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		}
+		group.Go(func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cmd.DrainTime)
+			defer cancel()
+			if err := server.Shutdown(drain); err != nil {
+				n.log.Warn("requests were cut off", "after", n.cmd.DrainTime)
+				return server.Close()
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return n.registry.Run(ctx) })
+	serve(n.public, n.publicHandler())
+	serve(n.admin, n.adminHandler())
+	serve(n.socket, n.socketHandler())
+	return group.Wait()
+}

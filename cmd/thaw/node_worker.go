@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/api"
+	"thaw.dev/thaw/invoke/control"
+	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/sandbox/jail"
+	"thaw.dev/thaw/invoke/sandbox/network"
+	"thaw.dev/thaw/invoke/sandbox/oci"
+	"thaw.dev/thaw/invoke/worker"
+	"thaw.dev/thaw/read/loader"
+)
+
+// openSandboxes removes what a crashed predecessor left, then starts the
+// loader and what launches sandboxes.
+func (n *node) openSandboxes(ctx context.Context) error {
+	var err error
+	if n.loader, err = loader.Start(ctx, loader.ClientConfig{DataDir: n.cmd.Data, Log: n.log}); err != nil {
+		return err
+	}
+	n.onClose(n.loader.Close)
+	var nat *network.Config
+	if n.cmd.Network == "nat" {
+		nat = &network.Config{}
+	}
+	switch n.cmd.Sandbox {
+	case "oci":
+		n.launcher, err = oci.New(ctx, oci.Config{Instance: instance(n.cmd.Data), Dir: filepath.Join(n.cmd.Data, "run", "oci"), Runtime: n.cmd.Runtime, NAT: nat, Log: n.log})
+	default:
+		n.launcher, err = jail.New(ctx, jail.Config{Instance: instance(n.cmd.Data), Pool: n.cmd.Pool, NAT: nat, Log: n.log})
+	}
+	if err != nil {
+		return err
+	}
+	n.onClose(n.launcher.Close)
+	return nil
+}
+
+// instance names what this server makes outside of its folder: control groups
+// and network tables. It follows from the folder, so that the next server on
+// the folder finds what this one leaves.
+func instance(data string) string {
+	sum := sha256.Sum256([]byte(data))
+	return hex.EncodeToString(sum[:6])
+}
+
+func (n *node) openWorker(context.Context) error {
+	config := worker.Default()
+	config.Launcher, config.Rootfs, config.Logs, config.Log = n.launcher, rootfs{n.loader}, n.logs, n.log
+	config.Region, config.IdleTimeout = n.cmd.Region, n.cmd.Idle
+	config.MemoryBytes = int64(n.cmd.memoryMB()) << 20
+	config.Observe = n.metrics.observe
+	if n.cmd.Network == "nat" {
+		config.Network = sandbox.NetworkNAT
+	}
+	var err error
+	if n.worker, err = worker.Open(config); err != nil {
+		return err
+	}
+	n.onClose(func(ctx context.Context) error {
+		drain, cancel := context.WithTimeout(ctx, n.cmd.DrainTime)
+		defer cancel()
+		return n.worker.Close(drain)
+	})
+	return nil
+}
+
+// rootfs joins the read path to the worker: an image becomes a directory.
+type rootfs struct{ loader *loader.Client }
+
+// Attach mounts the image, begins to fetch what earlier starts have read, and
+// records what this one reads.
+func (r rootfs) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID, recordKey string) (worker.Root, error) {
+	root, err := r.loader.Attach(ctx, tenant, image, recordKey)
+	if err != nil {
+		return worker.Root{}, err
+	}
+	return worker.Root{Dir: root.Dir, Started: root.Started, Release: root.Release}, nil
+}
+
+// invoker joins the API to the worker.
+type invoker struct{ worker *worker.Worker }
+
+// Invoke runs an invocation of what the API resolved.
+func (i invoker) Invoke(ctx context.Context, t control.Target, r api.Request) (*api.Response, error) {
+	result, err := i.worker.Invoke(ctx, worker.Function{
+		Tenant: t.Tenant, Name: t.Name, ARN: t.ARN, Version: t.Version, Revision: t.Revision, Image: t.Image,
+		Entrypoint: t.Entrypoint, Command: t.Command, WorkingDir: t.WorkingDir,
+		ImageEnv: t.ImageEnv, Env: t.Env, MemoryMB: t.MemoryMB, Timeout: t.Timeout, TmpMB: t.TmpMB,
+	}, worker.Request{
+		ID: r.ID, Payload: r.Payload, ClientContext: r.ClientContext, TraceID: r.TraceID, LogTail: r.LogTail, FunctionARN: t.ARN,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.Response{Payload: result.Payload, FunctionError: result.FunctionError, LogTail: result.LogTail}, nil
+}

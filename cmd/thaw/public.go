@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/image/registry"
+	"thaw.dev/thaw/image/registry/ecr"
+	"thaw.dev/thaw/invoke/api"
+	"thaw.dev/thaw/tenant/sigv4"
+)
+
+// publicHandler is what one port offers: the registry below /v2/, ECR's API as
+// POSTs to / that name its target, and Lambda's API for everything else.
+func (n *node) publicHandler() http.Handler {
+	verifier := sigv4.New(sigv4.Config{Lookup: n.lookup, Services: []string{"lambda", "ecr"}})
+	images := registry.NewHandler(n.registry, registry.BasicAuth(n.tokens, n.lookup), n.tokens)
+	repositories := ecr.New(ecr.Config{
+		Store: n.registry, Tokens: n.tokens, Region: n.cmd.Region, Log: n.log,
+		Identify: func(r *http.Request) (thaw.TenantID, error) {
+			id, err := verifier.Verify(r.Context(), r)
+			return id.Tenant, err
+		},
+		DeniedCode: func(err error) (string, string) {
+			if rejection, ok := errors.AsType[*sigv4.Rejection](err); ok {
+				return string(rejection.Code), rejection.Message
+			}
+			return "AccessDeniedException", err.Error()
+		},
+	})
+	functions := api.New(api.Options{Auth: verifier, Control: n.control, Invoker: invoker{n.worker}, Log: n.log})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
+			images.ServeHTTP(w, r)
+		case ecr.IsRequest(r):
+			repositories.ServeHTTP(w, r)
+		default:
+			functions.ServeHTTP(w, r)
+		}
+	})
+}
+
+func hostOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"thaw.dev/thaw"
+)
+
+// serveCmd runs the server.
+type serveCmd struct {
+	dataFlag
+	Listen      string `help:"Address of the Lambda API, the ECR API and the registry. The API has no TLS of its own: beyond loopback, put a TLS proxy before it." default:"127.0.0.1:9800"`
+	AdminListen string `help:"Address of /metrics, /healthz, /readyz and /debug/pprof, without authentication; empty turns it off." default:"127.0.0.1:9801"`
+	Region      string `help:"The region that ARNs and signatures name." default:"us-east-1" env:"AWS_REGION"`
+	Endpoint    string `help:"URL under which clients reach --listen, where it differs." placeholder:"URL"`
+
+	Sandbox string `help:"What isolates functions: jail (thaw's own, fastest) or oci (an OCI runtime)." enum:"jail,oci" default:"jail"`
+	Runtime string `help:"The OCI runtime of --sandbox oci: a command such as crun or runc." default:"crun"`
+	Pool    int    `help:"Sandboxes prepared ahead of starts." default:"4"`
+	Network string `help:"What functions reach: none (nothing but their Runtime API) or nat (the network beyond this host)." enum:"none,nat" default:"none"`
+
+	MemoryMB   int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
+	Idle       time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
+	L1Disk     int64         `help:"Disk for cached chunks, in MB." default:"10240"`
+	L1Memory   int64         `help:"Memory for cached chunks, in MB." default:"128"`
+	OneDomain  bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
+	Publishers []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`
+	DrainTime  time.Duration `help:"How long running invocations may go on after SIGTERM." default:"30s"`
+	JSONLog    bool          `name:"json-log" help:"Log JSON."`
+	Verbose    bool          `short:"v" help:"Log each request and each start."`
+}
+
+// Help is the long form of the command's help.
+func (serveCmd) Help() string {
+	return `Everything is below --data: origin/ (sealed chunks and manifests), registry/,
+keys/, thaw.db, logs/, l1/ (a cache, may be deleted) and run/ (sockets and mounts).
+Back up origin/, registry/, keys/ and thaw.db; without keys/ nothing can be opened.
+
+SIGTERM and SIGINT end the server when running invocations have finished. After a
+crash the next start removes what was left (mounts, processes, control groups).`
+}
+
+// Run serves until the context ends.
+func (c *serveCmd) Run(ctx context.Context, std streams) error {
+	log := c.logger(std)
+	// A client that goes away must not end the server.
+	signal.Ignore(syscall.SIGPIPE)
+	for _, dir := range []string{"", "run"} {
+		if err := os.MkdirAll(filepath.Join(c.Data, dir), 0o700); err != nil {
+			return thaw.Errorf("serve", thaw.Invalid, "the data folder: %w", err)
+		}
+	}
+	unlock, err := lockFolder(c.Data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	n, err := openNode(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "endpoint", n.endpoint, "admin", n.adminAddress, "data", c.Data, "version", version)
+	serveErr := n.serve(ctx)
+	log.Info("stopping: running invocations may finish", "within", c.DrainTime)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTime+10*time.Second)
+	defer cancel()
+	if err := n.close(closing); err != nil {
+		return thaw.Wrap("stop", err)
+	}
+	log.Info("stopped")
+	return serveErr
+}
+
+func (c *serveCmd) logger(std streams) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if c.Verbose {
+		options.Level = slog.LevelDebug
+	}
+	if c.JSONLog {
+		return slog.New(slog.NewJSONHandler(std.err, options))
+	}
+	return slog.New(slog.NewTextHandler(std.err, options))
+}
+
+// memoryMB is the memory for sandboxes: what was asked for, or three quarters
+// of the machine's, which leaves room for the page cache that starts live on.
+func (c *serveCmd) memoryMB() int {
+	if c.MemoryMB > 0 {
+		return c.MemoryMB
+	}
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
+		return 4096
+	}
+	return int(uint64(info.Totalram) * uint64(info.Unit) * 3 / 4 >> 20)
+}
+
+// lockFolder makes sure that one server at a time works on a data folder.
+func lockFolder(data string) (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(data, "run", "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, thaw.Errorf("serve", thaw.Conflict, "another thaw serve works on %s", data)
+	}
+	_, _ = fmt.Fprintf(file, "%d\n", os.Getpid())
+	runtime.KeepAlive(file)
+	return func() { _ = file.Close() }, nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"text/tabwriter"
+
+	"thaw.dev/thaw/tenant"
+)
+
+// tenantCmd groups the commands on tenants.
+type tenantCmd struct {
+	Create tenantCreateCmd `cmd:"" help:"Create a tenant and print its account id, access key and secret."`
+	List   tenantListCmd   `cmd:"" help:"List the tenants."`
+	Rotate tenantRotateCmd `cmd:"" name:"rotate-keys" help:"Give a tenant a new access key and secret; the old ones stop working at once."`
+}
+
+type tenantCreateCmd struct {
+	dataFlag
+	Name string `arg:"" help:"Name of the tenant: 1 to 32 of a-z, 0-9 and -."`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+// Run creates the tenant.
+func (c *tenantCreateCmd) Run(ctx context.Context, std streams) error {
+	var account tenant.Account
+	if err := c.admin().do(ctx, http.MethodPost, "/v1/tenants", map[string]string{"name": c.Name}, &account); err != nil {
+		return err
+	}
+	return printAccount(std, account, c.JSON)
+}
+
+type tenantListCmd struct {
+	dataFlag
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run lists the tenants, without their secrets.
+func (c *tenantListCmd) Run(ctx context.Context, std streams) error {
+	var accounts []tenant.Account
+	if err := c.admin().do(ctx, http.MethodGet, "/v1/tenants", nil, &accounts); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(std.out, accounts)
+	}
+	table := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tACCOUNT\tACCESS KEY\tCREATED")
+	for _, a := range accounts {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", a.Name, a.ID, a.AccessKeyID, a.Created.Format("2006-01-02 15:04"))
+	}
+	return table.Flush()
+}
+
+type tenantRotateCmd struct {
+	dataFlag
+	Name string `arg:"" help:"Name of the tenant."`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+// Run replaces the tenant's access key and secret.
+func (c *tenantRotateCmd) Run(ctx context.Context, std streams) error {
+	var account tenant.Account
+	if err := c.admin().do(ctx, http.MethodPost, "/v1/tenants/"+c.Name+"/rotate-keys", nil, &account); err != nil {
+		return err
+	}
+	return printAccount(std, account, c.JSON)
+}
+
+func printAccount(std streams, a tenant.Account, asJSON bool) error {
+	if asJSON {
+		return printJSON(std.out, a)
+	}
+	_, err := fmt.Fprintf(std.out, "tenant      %s\naccount     %s\naccess key  %s\nsecret      %s\n", a.Name, a.ID, a.AccessKeyID, a.Secret)
+	return err
+}
