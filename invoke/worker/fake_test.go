@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -39,6 +40,62 @@ type process struct {
 	done     chan struct{}
 	exit     sandbox.Exit
 	once     sync.Once
+	out      *output
+}
+
+// output is a pipe that can be drained: what a process has written is in the
+// pipe, so reading until nothing is there has read it.
+type output struct {
+	file, end *os.File
+	raw       syscall.RawConn
+	to        io.Writer
+	read      chan struct{} // closed at the pipe's end
+
+	mu sync.Mutex // orders the readers
+}
+
+func newOutput(to io.Writer) (*output, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := r.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	o := &output{file: r, end: w, raw: raw, to: to, read: make(chan struct{})}
+	go func() {
+		defer close(o.read)
+		for more := true; more; {
+			if err := raw.Read(func(fd uintptr) bool { n, ok := o.some(fd); more = ok; return n != 0 || !ok }); err != nil {
+				return
+			}
+		}
+	}()
+	return o, nil
+}
+
+// some passes on what is in the pipe now: how much, and whether more may come.
+func (o *output) some(fd uintptr) (int, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	buf := make([]byte, 32<<10)
+	n, err := syscall.Read(int(fd), buf)
+	if n > 0 {
+		_, _ = o.to.Write(buf[:n])
+		return n, true
+	}
+	return 0, errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
+}
+
+func (p *process) Drain() {
+	_ = p.out.raw.Control(func(fd uintptr) {
+		for {
+			if n, _ := p.out.some(fd); n == 0 {
+				return
+			}
+		}
+	})
 }
 
 func (l *launcher) note(call string) {
@@ -72,7 +129,10 @@ func (l *launcher) Start(_ context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 	p := &process{launcher: l, listener: listener, done: make(chan struct{})}
 	p.cmd = exec.Command(spec.Args[0], spec.Args[1:]...)
 	p.cmd.Dir = spec.Dir
-	p.cmd.Stdout, p.cmd.Stderr = spec.Stdout, spec.Stderr
+	if p.out, err = newOutput(spec.Stdout); err != nil {
+		return nil, err
+	}
+	p.cmd.Stdout, p.cmd.Stderr = p.out.end, p.out.end
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	for _, kv := range spec.Env {
 		if !strings.HasPrefix(kv, "AWS_LAMBDA_RUNTIME_API=") {
@@ -85,7 +145,9 @@ func (l *launcher) Start(_ context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 	l.calls = append(l.calls, "start")
 	l.alive++
 	l.most = max(l.most, l.alive)
-	if err := p.cmd.Start(); err != nil {
+	err = p.cmd.Start()
+	p.out.end.Close()
+	if err != nil {
 		p.exit = sandbox.Exit{Code: -1, Err: execError(spec, err)}
 		close(p.done)
 		return p, nil
@@ -115,6 +177,7 @@ func (p *process) wait() {
 	p.launcher.mu.Lock()
 	p.exit.OOM = p.launcher.oom
 	p.launcher.mu.Unlock()
+	<-p.out.read
 	close(p.done)
 }
 
@@ -145,6 +208,8 @@ func (p *process) Stop(context.Context) error {
 		}
 		<-p.done
 		p.listener.Close()
+		<-p.out.read
+		p.out.file.Close()
 		p.launcher.mu.Lock()
 		p.launcher.alive--
 		p.launcher.mu.Unlock()

@@ -96,7 +96,7 @@ func (f *Function) dir() string {
 // Request is one invocation. Empty strings are made up or left out.
 type Request struct {
 	ID              string // a UUID
-	Payload         []byte // read only, also after Invoke: it may still be on its way to the runtime
+	Payload         []byte // "{}" if empty; read only, also after Invoke: it may still be on its way to the runtime
 	ClientContext   string // JSON, not base64
 	CognitoIdentity string // JSON
 	TraceID         string // as in X-Amzn-Trace-Id

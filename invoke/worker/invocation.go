@@ -8,8 +8,8 @@ import (
 )
 
 // exitWait is how long a runtime whose answer was cut off is given to exit,
-// which says more of the cause.
-const exitWait = 100 * time.Millisecond
+// which says more of the cause, or to show by its next request that it lives.
+const exitWait = 2 * time.Second
 
 // maxWakes bounds how many idle sandboxes are found dead in a row before the
 // host is to blame.
@@ -83,6 +83,9 @@ func (in *invocation) invoke(s *slot) error {
 	if in.handed.IsZero() {
 		in.handed = time.Now()
 	}
+	if in.result.ColdStart {
+		s.drain()
+	}
 	in.logStart(s)
 	begin := time.Now()
 	turn, err := s.api.Begin(in.event())
@@ -99,7 +102,7 @@ func (in *invocation) invoke(s *slot) error {
 	var fail *failure
 	select {
 	case <-turn.Answered():
-		fail = in.cutOff(s, turn.Response())
+		fail = in.cutOff(s, turn)
 	case <-s.box.Done():
 		fail = in.exitAfter(s, turn)
 	case <-in.timer.C:
@@ -132,7 +135,13 @@ func (in *invocation) logStart(s *slot) {
 	in.logged = true
 }
 
+// event is the invocation as the runtime sees it: an empty payload is an empty
+// object there, for clients parse whatever they get.
 func (in *invocation) event() runtimeapi.Invocation {
+	payload := in.r.Payload
+	if len(payload) == 0 {
+		payload = []byte("{}")
+	}
 	return runtimeapi.Invocation{
 		ID:              in.r.ID,
 		Deadline:        in.handed.Add(in.timeout),
@@ -141,7 +150,7 @@ func (in *invocation) event() runtimeapi.Invocation {
 		ClientContext:   in.r.ClientContext,
 		CognitoIdentity: in.r.CognitoIdentity,
 		TenantID:        in.r.TenantID,
-		Payload:         in.r.Payload,
+		Payload:         payload,
 	}
 }
 
@@ -154,8 +163,8 @@ func (in *invocation) answer(r runtimeapi.Response) {
 }
 
 // cutOff is the exit of a runtime that died while it answered, or nil.
-func (in *invocation) cutOff(s *slot, r runtimeapi.Response) *failure {
-	if r.ErrorType != runtimeapi.ErrorTruncated {
+func (in *invocation) cutOff(s *slot, turn *runtimeapi.Turn) *failure {
+	if turn.Response().ErrorType != runtimeapi.ErrorTruncated {
 		return nil
 	}
 	wait := time.NewTimer(exitWait)
@@ -163,9 +172,10 @@ func (in *invocation) cutOff(s *slot, r runtimeapi.Response) *failure {
 	select {
 	case <-s.box.Done():
 		return exitFailure(s.box.Exit())
+	case <-turn.Done():
 	case <-wait.C:
-		return nil
 	}
+	return nil
 }
 
 // exitAfter is the exit of a runtime in flight, or nil if it had answered just
@@ -173,7 +183,7 @@ func (in *invocation) cutOff(s *slot, r runtimeapi.Response) *failure {
 func (in *invocation) exitAfter(s *slot, turn *runtimeapi.Turn) *failure {
 	select {
 	case <-turn.Answered():
-		return in.cutOff(s, turn.Response())
+		return in.cutOff(s, turn)
 	default:
 		return exitFailure(s.box.Exit())
 	}
@@ -244,6 +254,8 @@ func (in *invocation) conclude(s *slot, fail *failure) {
 			in.worker.cfg.Log.Error("a failed sandbox did not stop", "function", in.f.Name, "error", err)
 		}
 		lines = fail.lines(in.r.ID, time.Now())
+	} else {
+		s.drain()
 	}
 	s.log.Platform(append(lines, reportLines(in.r.ID, u, fail)...)...)
 	s.log.Flush()

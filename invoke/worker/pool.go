@@ -62,6 +62,7 @@ func (p *pool) acquire(ctx context.Context, k key, bytes int64) (*slot, error) {
 		return s, err
 	}
 	p.waiters = append(p.waiters, w)
+	p.dispatchLocked() // only those before it who want no start may be in its way
 	p.mu.Unlock()
 
 	if w.held {

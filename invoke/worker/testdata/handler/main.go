@@ -4,8 +4,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -35,6 +38,9 @@ type answer struct {
 }
 
 func main() {
+	if os.Getenv("BARE") != "" {
+		bare()
+	}
 	fmt.Println("init")
 	if code := os.Getenv("INIT_EXIT"); code != "" {
 		fmt.Fprintln(os.Stderr, "init fails")
@@ -49,6 +55,28 @@ func main() {
 		time.Sleep(time.Minute)
 	}
 	lambda.Start(handle)
+}
+
+// bare is the yardstick of the benchmark: the same handler behind net/http.
+func bare() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
+	panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e event
+		if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		out, err := handle(r.Context(), e)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	})))
 }
 
 func handle(ctx context.Context, e event) (answer, error) {
