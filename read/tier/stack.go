@@ -60,8 +60,9 @@ type Stack struct {
 	demand  chan struct{} // a slot a demand fetch
 	ahead   chan struct{} // a slot a fetch ahead
 
-	origin                            counters
-	shared, aheadFetches, badAtOrigin atomic.Int64
+	origin                    counters
+	shared, aheadFetches      atomic.Int64
+	badAtOrigin, lostAtOrigin atomic.Int64
 }
 
 var _ thaw.ChunkSource = (*Stack)(nil)
@@ -191,11 +192,15 @@ func (s *Stack) fetch(ctx context.Context, name thaw.ChunkName) (thaw.SealedChun
 
 func (s *Stack) failed(ctx context.Context, name thaw.ChunkName, err error, took time.Duration) {
 	switch thaw.KindOf(err) {
-	case thaw.NotFound, thaw.Canceled: // a miss; or nobody waits any more
+	case thaw.Canceled: // nobody waits any more
 	case thaw.Corrupt:
 		s.badAtOrigin.Add(1)
 		s.origin.errors.Add(1)
 		s.opts.Log.ErrorContext(ctx, "ALARM: the origin holds a corrupt chunk", "chunk", name, "err", err)
+	case thaw.NotFound:
+		s.lostAtOrigin.Add(1)
+		s.origin.errors.Add(1)
+		s.opts.Log.ErrorContext(ctx, "ALARM: the origin lacks a chunk that an image names", "chunk", name, "err", err)
 	default:
 		s.origin.errors.Add(1)
 		s.opts.Log.WarnContext(ctx, "fetch from the origin failed", "chunk", name, "err", err, "took", took)
@@ -236,7 +241,10 @@ func (s *Stack) warmed(name thaw.ChunkName) bool {
 
 // Stats returns the counters so far.
 func (s *Stack) Stats() Stats {
-	st := Stats{Shared: s.shared.Load(), Ahead: s.aheadFetches.Load(), CorruptAtOrigin: s.badAtOrigin.Load()}
+	st := Stats{
+		Shared: s.shared.Load(), Ahead: s.aheadFetches.Load(),
+		CorruptAtOrigin: s.badAtOrigin.Load(), LostAtOrigin: s.lostAtOrigin.Load(),
+	}
 	for _, l := range s.levels {
 		st.Tiers = append(st.Tiers, l.snapshot(l.Name))
 	}

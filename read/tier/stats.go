@@ -19,6 +19,9 @@ type Stats struct {
 	// CorruptAtOrigin counts answers of the origin that it found not to have
 	// the name asked for. Each is an alarm.
 	CorruptAtOrigin int64 `json:"corrupt_at_origin"`
+	// LostAtOrigin counts answers of the origin that it has no such chunk. Each
+	// is an alarm too: nobody asks for a chunk that no manifest names.
+	LostAtOrigin int64 `json:"lost_at_origin"`
 }
 
 // TierStats are the counters of one tier.
