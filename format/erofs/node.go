@@ -58,7 +58,10 @@ func (r *Reader) node(nid uint64) (*Node, error) {
 // place takes the inode's block or device number and checks that the content
 // lies in the image.
 func (r *Reader) place(n *Node, number uint32) error {
-	full := (n.Size - n.inlineBytes + blockBytes - 1) / blockBytes
+	full := n.Size / blockBytes // without adding first: a size may be anything
+	if n.Size%blockBytes > n.inlineBytes {
+		full++
+	}
 	tailInBlock := n.inlineAt/blockBytes == (n.inlineAt+n.inlineBytes-1)/blockBytes
 	inline := n.inlineBytes > 0
 	switch n.Mode & modeType {
