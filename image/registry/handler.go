@@ -75,7 +75,8 @@ func (q *request) authenticate() error {
 		return err
 	}
 	h, err := ParseDigest(q.ref)
-	if err != nil || claims.Scope != BlobScope(q.name, h) || (q.r.Method != http.MethodGet && q.r.Method != http.MethodHead) {
+	isBlob := strings.HasSuffix(q.r.URL.Path, "/blobs/"+q.ref)
+	if err != nil || !isBlob || claims.Scope != BlobScope(q.name, h) || (q.r.Method != http.MethodGet && q.r.Method != http.MethodHead) {
 		return refuse(CodeUnauthorized, "the token is for something else")
 	}
 	q.id = Identity{Tenant: claims.Tenant}

@@ -92,6 +92,9 @@ type Store struct {
 	blobLocks  [256]sync.Mutex   // by digest
 	uploads    uploads
 	ownerMu    sync.Mutex // making an owner's folder
+
+	closing sync.Once
+	closed  error // what Close returned
 }
 
 // Open opens the store, making it where it is missing, and removes what a
@@ -148,9 +151,10 @@ func (s *Store) prepare() error {
 }
 
 // Close lets another process open the store. Requests that are still running
-// must have ended.
+// must have ended. A second call does nothing.
 func (s *Store) Close() error {
-	return errors.Join(s.disk.emptyTrash(), s.lock.Close())
+	s.closing.Do(func() { s.closed = errors.Join(s.disk.emptyTrash(), s.lock.Close()) })
+	return s.closed
 }
 
 // trashEvery is how long the bytes of a push that were there already stay on
