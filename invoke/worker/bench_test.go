@@ -56,14 +56,18 @@ func BenchmarkWarm(b *testing.B) {
 	b.Run("invoke-tail", func(b *testing.B) { invoke(b, true) })
 }
 
-// measure reports the median and the 99th percentile beside the mean.
-func measure(b *testing.B, once func()) {
-	for range 200 {
+func measure(b *testing.B, once func()) { measureWith(b, func() {}, once) }
+
+// measureWith reports the median and the 99th percentile of once, without what
+// is done between.
+func measureWith(b *testing.B, between, once func()) {
+	for range 20 {
 		once()
 	}
 	took := make([]time.Duration, 0, b.N)
 	b.ResetTimer()
 	for range b.N {
+		between()
 		begin := time.Now()
 		once()
 		took = append(took, time.Since(begin))

@@ -18,7 +18,7 @@ func TestColdThenWarm(t *testing.T) {
 	f := goFunction(t)
 	res, first := w.do(f, ask{Do: "print", Text: "hello"})
 	if !res.ColdStart || res.FunctionError != "" || res.Version != "$LATEST" || !regexp.MustCompile("^"+id+"$").MatchString(res.RequestID) {
-		t.Fatalf("%+v", res)
+		t.Fatalf("%s", show(res))
 	}
 	if tm := res.Timings; tm.Queue <= 0 || tm.Attach <= 0 || tm.Sandbox <= 0 || tm.Init <= 0 || tm.Handler <= 0 {
 		t.Fatalf("%+v", tm)
@@ -106,7 +106,7 @@ func TestRuntimes(t *testing.T) {
 			}
 			res, failed := w.do(f, ask{Do: "error", Text: "no luck"})
 			if res.FunctionError != "Unhandled" || failed.ErrorMessage != "no luck" || failed.ErrorType == "" {
-				t.Fatalf("%+v %s", res, res.Payload)
+				t.Fatalf("%s", show(res))
 			}
 			if strings.Contains(string(res.LogTail), "Status:") {
 				t.Fatalf("an error that the runtime survives is no failed invocation: %s", res.LogTail)
@@ -124,7 +124,7 @@ func TestPanic(t *testing.T) {
 	w := newWorld(t, nil)
 	res, out := w.do(goFunction(t), ask{Do: "panic", Text: "boom"})
 	if res.FunctionError != "Unhandled" || out.ErrorMessage != "boom" || out.ErrorType != "string" {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	log := string(res.LogTail)
 	for _, want := range []string{
@@ -156,7 +156,7 @@ func TestExitInFlight(t *testing.T) {
 			res, out := w.do(goFunction(t), row.ask)
 			if res.FunctionError != "Unhandled" || res.ErrorType != row.typ || out.ErrorType != row.typ ||
 				out.ErrorMessage != "RequestId: "+res.RequestID+" Error: "+row.message {
-				t.Fatalf("%+v %s", res, res.Payload)
+				t.Fatalf("%s", show(res))
 			}
 			report := strings.Replace(logReport, "Used: 31", "Used: "+row.mb, 1)
 			expectLog(t, res, "init", logStart, "RequestId: "+id+" Error: "+row.message, row.typ, logEnd,
@@ -176,7 +176,7 @@ func TestExitAfterAnswer(t *testing.T) {
 	_, first := w.do(f, ask{Do: "late exit", Code: 1})
 	until(t, "the dead sandbox is stopped", func() bool { return w.Stats().Sandboxes == 0 })
 	if res, second := w.do(f, ask{}); !res.ColdStart || second.Pid == first.Pid {
-		t.Fatalf("%+v", res)
+		t.Fatalf("%s", show(res))
 	}
 }
 
@@ -187,7 +187,7 @@ func TestTimeout(t *testing.T) {
 	res, out := w.do(f, ask{Do: "hang"})
 	if res.FunctionError != "Unhandled" || out.ErrorType != "Sandbox.Timedout" ||
 		out.ErrorMessage != "RequestId: "+res.RequestID+" Error: Task timed out after 0.30 seconds" {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	report := strings.Replace(logReport, `Duration: [0-9]+\.[0-9]{2} ms\tBilled`, `Duration: 300\.00 ms\tBilled`, 1)
 	expectLog(t, res, "init", logStart, `[0-9T:.-]{23}Z `+id+` Task timed out after 0\.30 seconds`, "", logEnd,
@@ -263,12 +263,12 @@ func TestTruncatedAnswer(t *testing.T) {
 	f := scriptFunction(t, "python3", "truncate.py")
 	res, out := w.do(f, ask{})
 	if out.ErrorType != "Runtime.ExitError" || !strings.HasSuffix(out.ErrorMessage, "exit status 7") {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	f.Env = map[string]string{"STAY": "1"}
 	f.Revision = "2"
 	res, out = w.do(f, ask{})
 	if out.ErrorType != "Runtime.TruncatedResponse" || res.ErrorType != "Runtime.TruncatedResponse" {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 }

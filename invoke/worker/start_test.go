@@ -19,7 +19,7 @@ func TestInitExits(t *testing.T) {
 	res, out := w.do(f, ask{})
 	if !res.ColdStart || res.ErrorType != "Runtime.ExitError" ||
 		out.ErrorMessage != "RequestId: "+res.RequestID+" Error: Runtime exited with error: exit status 2" {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	const status = "\tStatus: error\tError Type: Runtime.ExitError"
 	expectLog(t, res, "init", "init fails", logInitReport+"init"+status, "init", "init fails", logInitReport+"invoke"+status,
@@ -36,7 +36,7 @@ func TestInitErrorIsReported(t *testing.T) {
 	f.Env = map[string]string{"INIT_ERROR": "1"}
 	res, out := w.do(f, ask{})
 	if res.FunctionError != "Unhandled" || out.ErrorType != "Runtime.ImportModuleError" || out.ErrorMessage != "No module named 'x'" {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	const status = "\tStatus: error\tError Type: Runtime.ImportModuleError"
 	expectLog(t, res, "import fails", logInitReport+"init"+status, "import fails", logInitReport+"invoke"+status,
@@ -51,7 +51,7 @@ func TestInitTimesOutThenSucceeds(t *testing.T) {
 	f.Env = map[string]string{"INIT_SLOW_ONCE": filepath.Join(t.TempDir(), "mark")}
 	res, out := w.do(f, ask{Text: "late"})
 	if res.FunctionError != "" || out.Text != "late" || res.Timings.Init < 500*time.Millisecond {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	expectLog(t, res, "init", logInitReport+"init\tStatus: timeout", "init", logStart, logEnd, logReport)
 	if res, _ := w.do(f, ask{}); res.ColdStart {
@@ -66,7 +66,7 @@ func TestInitTimesOutTwice(t *testing.T) {
 	f.Env = map[string]string{"INIT_SLOW": "1"}
 	res, out := w.do(f, ask{})
 	if out.ErrorType != "Sandbox.Timedout" || !strings.HasSuffix(out.ErrorMessage, "Task timed out after 0.30 seconds") {
-		t.Fatalf("%+v %s", res, res.Payload)
+		t.Fatalf("%s", show(res))
 	}
 	if log := string(res.LogTail); !strings.Contains(log, "Phase: init\tStatus: timeout\n") ||
 		!strings.Contains(log, "Phase: invoke\tStatus: timeout\n") || !strings.HasSuffix(log, "\tStatus: timeout\n") {
@@ -104,7 +104,7 @@ func TestLaunchErrors(t *testing.T) {
 			res, out := w.do(f, ask{})
 			if res.FunctionError != "Unhandled" || out.ErrorType != row.typ ||
 				out.ErrorMessage != "RequestId: "+res.RequestID+" Error: "+row.message {
-				t.Fatalf("%+v %s", res, res.Payload)
+				t.Fatalf("%s", show(res))
 			}
 			status := "Status: error\tError Type: " + row.typ
 			report := strings.Replace(logReport, "Used: 31", "Used: [0-9]+", 1)

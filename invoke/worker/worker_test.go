@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -30,7 +31,9 @@ var handlerBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(dir, "handler")
-	out, err := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", binary, "./testdata/handler").CombinedOutput()
+	build := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", binary, "./testdata/handler")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // it must run in an empty root
+	out, err := build.CombinedOutput()
 	if err != nil {
 		return "", thaw.Errorf("build handler", thaw.Internal, "%v: %s", err, out)
 	}
@@ -208,6 +211,11 @@ func (w *world) do(f Function, a ask) (*Result, told) {
 		w.t.Fatalf("%v: %q", err, res.Payload)
 	}
 	return res, out
+}
+
+// show is a result as a person reads it.
+func show(r *Result) string {
+	return fmt.Sprintf("cold %v, %s %s\n%+v\npayload %.500s\nlog:\n%s", r.ColdStart, r.FunctionError, r.ErrorType, r.Timings, r.Payload, r.LogTail)
 }
 
 // expectLog compares a log with a pattern for each line.

@@ -92,6 +92,16 @@ func handle(ctx context.Context, e event) (answer, error) {
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		time.Sleep(time.Minute)
+	case "memory":
+		var held [][]byte
+		for {
+			page := make([]byte, 1<<20)
+			for i := 0; i < len(page); i += 4096 {
+				page[i] = 1
+			}
+			held = append(held, page)
+			out.Text = fmt.Sprint(len(held))
+		}
 	case "hang":
 		time.Sleep(time.Minute)
 	case "print":
