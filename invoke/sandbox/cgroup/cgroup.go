@@ -59,6 +59,14 @@ type hierarchy interface {
 	memory(rel string) (Memory, error)
 }
 
+// View is a mount through which a sandbox sees its own limits: runtimes size
+// their heaps and thread pools by them.
+type View struct {
+	Name    string // directory below /sys/fs/cgroup; "" is that directory itself
+	Type    string // file system type
+	Options string
+}
+
 // Parent holds the groups of one instance. It is safe for concurrent use.
 type Parent struct {
 	h    hierarchy
@@ -114,6 +122,18 @@ func (p *Parent) Kind() string { return p.kind }
 // Path is the path of group id below each hierarchy's mount point, as a
 // runtime wants it in its cgroupsPath.
 func (p *Parent) Path(id string) string { return "/" + filepath.Join(p.rel, id) }
+
+// Views lists what to mount in a cgroup namespace so that a sandbox sees its
+// limits on memory, CPU and processes.
+func (p *Parent) Views() []View {
+	switch h := p.h.(type) {
+	case *v1:
+		return h.views()
+	case *v2:
+		return h.views()
+	}
+	return nil
+}
 
 // Make makes the group id in every hierarchy.
 func (p *Parent) Make(id string) (*Group, error) {

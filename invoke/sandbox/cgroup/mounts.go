@@ -64,7 +64,7 @@ func detect(mounts []mount) (hierarchy, string, error) {
 			return &v2{root: m.dir, controllers: []string{"cpu", "memory", "pids"}}, "v2", nil
 		}
 	}
-	h := &v1{}
+	h := &v1{options: map[string]string{}}
 	for _, want := range []struct {
 		controller string
 		at         *string
@@ -72,6 +72,7 @@ func detect(mounts []mount) (hierarchy, string, error) {
 		for _, m := range mounts {
 			if slices.Contains(m.options, want.controller) {
 				*want.at = m.dir
+				h.options[m.dir] = strings.Join(controllers(m.options), ",")
 				break
 			}
 		}
@@ -81,4 +82,12 @@ func detect(mounts []mount) (hierarchy, string, error) {
 		}
 	}
 	return h, "v1", nil
+}
+
+// controllers returns the options of a v1 mount that name controllers: all but
+// those of every file system and those that any hierarchy may have.
+func controllers(options []string) []string {
+	return slices.DeleteFunc(slices.Clone(options), func(o string) bool {
+		return strings.Contains(o, "=") || slices.Contains([]string{"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods"}, o)
+	})
 }

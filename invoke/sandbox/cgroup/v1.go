@@ -11,7 +11,8 @@ import (
 
 // v1 is five hierarchies, some of which may be mounted as one.
 type v1 struct {
-	mem, cpu, pids, freezer, devices string // mount points
+	mem, cpu, pids, freezer, devices string            // mount points
+	options                          map[string]string // by mount point: the controllers, for a mount of the same
 }
 
 // deviceRules lets a sandbox use the devices that its /dev shows and make
@@ -129,4 +130,15 @@ func readTable(path string) (map[string]int64, error) {
 		}
 	}
 	return table, err
+}
+
+func (h *v1) views() []View {
+	var views []View
+	for _, dir := range []string{h.mem, h.cpu, h.pids} {
+		v := View{Name: filepath.Base(dir), Type: "cgroup", Options: h.options[dir]}
+		if !slices.Contains(views, v) {
+			views = append(views, v)
+		}
+	}
+	return views
 }

@@ -92,3 +92,5 @@ func (h *v2) memory(rel string) (Memory, error) {
 	m.OOMKills = events["oom_kill"]
 	return m, errors.Join(append(errs, err)...)
 }
+
+func (h *v2) views() []View { return []View{{Type: "cgroup2"}} }

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+)
+
+// enter attaches the root and all that belongs into it, and makes it "/". No
+// name in the root is followed if it is a symlink: what is mounted lands where
+// it should or nowhere.
+func enter(order wire.Start, root int) error {
+	if err := unix.Sethostname([]byte(order.Hostname)); err != nil {
+		return step("set host name", err)
+	}
+	at := "/root"
+	if order.WritableRoot {
+		at = "/lower"
+	}
+	if err := unix.MoveMount(root, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return step("attach root", err)
+	}
+	_ = unix.Close(root)
+	if order.WritableRoot {
+		if err := overlay(order.TmpBytes); err != nil {
+			return err
+		}
+	}
+	fd, err := unix.Open("/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return step("open root", err)
+	}
+	if err := furnish(fd, order); err != nil {
+		return err
+	}
+	_ = unix.Close(fd)
+	if err := unix.Chdir("/root"); err != nil {
+		return step("enter root", err)
+	}
+	return swapRoot()
+}
+
+// overlay lays a writable layer in memory over /lower. userxattr is what an
+// overlay in a user namespace needs (overlayfs(5)).
+func overlay(size int64) error {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if err := unix.Mount("tmpfs", "/upper", "tmpfs", flags, "mode=0755,size="+strconv.FormatInt(size, 10)); err != nil {
+		return step("mount upper", err)
+	}
+	for _, dir := range []string{"/upper/data", "/upper/work"} {
+		if err := unix.Mkdir(dir, 0o755); err != nil {
+			return step("mkdir "+dir, err)
+		}
+	}
+	err := unix.Mount("overlay", "/root", "overlay", flags, "lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work,userxattr")
+	return step("mount overlay", err)
+}
+
+// furnish moves proc, sys, dev and tmp into the root and binds the files that
+// name the host.
+func furnish(root int, order wire.Start) error {
+	if err := unix.Mount("", "/tmp", "", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size="+strconv.FormatInt(order.TmpBytes, 10)); err != nil {
+		return step("size /tmp", err)
+	}
+	for _, name := range []string{"proc", "sys", "dev", "tmp"} {
+		target, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		if err != nil {
+			return step("the root's directory "+name, err)
+		}
+		err = unix.MoveMount(unix.AT_FDCWD, "/"+name, target, "", unix.MOVE_MOUNT_T_EMPTY_PATH)
+		_ = unix.Close(target)
+		if err != nil {
+			return step("move "+name, err)
+		}
+	}
+	for name, content := range map[string]string{"etc/hosts": order.Hosts, "etc/resolv.conf": order.Resolv} {
+		target, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		if err != nil {
+			continue // the image has no such file, or makes it a link of its own
+		}
+		err = bindFile("/"+name, content, target)
+		_ = unix.Close(target)
+		if err != nil {
+			return step("bind "+name, err)
+		}
+	}
+	return nil
+}
+
+// bindFile puts a read-only file with that content over target, if that is a
+// regular file.
+func bindFile(path, content string, target int) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(target, &stat); err != nil {
+		return err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	if err := put(path, content); err != nil {
+		if e, ok := err.(*os.PathError); ok {
+			return e.Err
+		}
+		return err
+	}
+	source, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(source)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+	if err := unix.MountSetattr(source, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return err
+	}
+	return unix.MoveMount(source, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}

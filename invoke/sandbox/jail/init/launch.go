@@ -1,0 +1,174 @@
+package main
+
+import (
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+)
+
+// The faults of package sandbox, which this program does not import, to stay
+// small; a test compares the numbers.
+const (
+	faultMissing       = 1
+	faultNotExecutable = 2
+	faultWorkingDir    = 3
+)
+
+// defaultPath is where a command without a slash is looked for if the
+// environment has no PATH, as in containers.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// oomScore makes the kernel choose the command before init where memory runs
+// out.
+const oomScore = "500"
+
+// launch executes the command and returns its process id inside.
+func launch(order wire.Start, files passed, filter []byte) (int, error) {
+	if err := limit(order); err != nil {
+		return 0, err
+	}
+	path, err := locate(order)
+	if err != nil {
+		return 0, err
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, step("open /dev/null", err)
+	}
+	stdio := []uintptr{uintptr(null), uintptr(null), uintptr(null)}
+	if files.stdout >= 0 {
+		stdio[1] = uintptr(files.stdout)
+	}
+	if files.stderr >= 0 {
+		stdio[2] = uintptr(files.stderr)
+	}
+	if err := install(filter); err != nil {
+		return 0, err
+	}
+	pid, err := syscall.ForkExec(path, order.Args, &syscall.ProcAttr{
+		Env: order.Env, Files: stdio,
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(order.UID), Gid: uint32(order.GID)}},
+	})
+	if err != nil {
+		return 0, entryFault(order.Args[0], err)
+	}
+	for _, fd := range []int{null, files.stdout, files.stderr} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	return pid, nil
+}
+
+// limit sets what the command inherits from this process.
+func limit(order wire.Start) error {
+	unix.Umask(0o022)
+	if err := put("/proc/self/oom_score_adj", oomScore); err != nil {
+		return step("oom_score_adj", unix.EACCES)
+	}
+	for _, l := range []struct {
+		what  int
+		value uint64
+	}{{unix.RLIMIT_NOFILE, uint64(order.Files)}, {unix.RLIMIT_NPROC, uint64(order.Processes)}, {unix.RLIMIT_CORE, 0}} {
+		var old syscall.Rlimit
+		if err := syscall.Getrlimit(l.what, &old); err != nil {
+			return step("get limit", err)
+		}
+		value := min(l.value, old.Max) // raising needs a capability of the host
+		if err := syscall.Setrlimit(l.what, &syscall.Rlimit{Cur: value, Max: value}); err != nil {
+			return step("set limit", err)
+		}
+	}
+	return nil
+}
+
+// locate enters the working directory and finds the command, both with the
+// rights of the command's user.
+func locate(order wire.Start) (string, error) {
+	// Changing the file system's user also takes away the capabilities that
+	// override permissions (capabilities(7)).
+	_ = unix.Setfsgid(int(order.GID))
+	_ = unix.Setfsuid(int(order.UID))
+	defer func() {
+		_ = unix.Setfsuid(0)
+		_ = unix.Setfsgid(0)
+	}()
+	if err := unix.Chdir(order.Dir); err != nil {
+		if denies(err) {
+			return "", fault(faultWorkingDir, order.Dir, err)
+		}
+		return "", step("enter "+order.Dir, err)
+	}
+	name := order.Args[0]
+	if strings.Contains(name, "/") {
+		return name, entryFault(name, executable(name))
+	}
+	search := defaultPath
+	for _, v := range order.Env {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok {
+			search = value
+		}
+	}
+	last := error(unix.ENOENT)
+	for dir := range strings.SplitSeq(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		path := strings.TrimSuffix(dir, "/") + "/" + name
+		err := executable(path)
+		if err == nil {
+			return path, nil
+		}
+		if err != unix.ENOENT && err != unix.ENOTDIR {
+			last = err // found, but not usable: worth more than "not found"
+		}
+	}
+	return "", entryFault(name, last)
+}
+
+// executable returns nil if path is a file that may be executed.
+func executable(path string) error {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return err
+	}
+	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return unix.EISDIR
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return unix.EACCES
+	}
+	return unix.Faccessat2(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
+}
+
+// denies reports whether err tells of the image, not of the host.
+func denies(err error) bool {
+	switch err {
+	case unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.EPERM, unix.ELOOP, unix.ENAMETOOLONG,
+		unix.ENOEXEC, unix.EISDIR, unix.E2BIG, unix.ELIBBAD, unix.EINVAL:
+		return true
+	}
+	return false
+}
+
+func fault(code int64, path string, err error) error {
+	errno, _ := err.(unix.Errno)
+	return &trouble{wire.Report{Kind: wire.Fault, Code: code, What: path, Errno: int64(errno)}}
+}
+
+// entryFault classes why a command can't be executed; nil for nil. ENOENT also
+// stands for a missing interpreter or loader.
+func entryFault(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case err == unix.ENOENT || err == unix.ENOTDIR:
+		return fault(faultMissing, path, err)
+	case denies(err):
+		return fault(faultNotExecutable, path, err)
+	}
+	return step("execute "+path, err)
+}

@@ -1,0 +1,131 @@
+// Command init is process 1 of a jail. It is cloned into new namespaces ahead
+// of need, prepares all that does not depend on what will run, and waits. When
+// its launcher sends a root and a command it attaches the root, gives up every
+// right, executes the command as its child, reaps orphans, tells how the child
+// ended and exits; the kernel then kills what is left. It forwards nothing to
+// the command and takes nothing from it.
+//
+// It is a static program of its own, started from a sealed copy in memory, so
+// that a waiting jail costs half a megabyte and holds nothing of the host's
+// file system.
+package main
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+)
+
+// controlFD is the socket to the launcher, the first extra file.
+const controlFD = 3
+
+func main() {
+	// Namespaces, capabilities and filters belong to threads: everything
+	// happens on this one, and the command is forked from it.
+	runtime.LockOSThread()
+	c := control{fd: controlFD}
+	filter, err := prepare(c)
+	if err != nil {
+		c.fail(err)
+	}
+	order, files := c.start()
+	if err := enter(order, files.root); err != nil {
+		c.fail(err)
+	}
+	pid, err := launch(order, files, filter)
+	if err != nil {
+		c.fail(err)
+	}
+	if err := surrender(); err != nil {
+		c.fail(err)
+	}
+	c.send(wire.Report{Kind: wire.Started, Code: int64(pid)}, -1)
+	// A launcher that is gone must not leave a running function behind.
+	go func() {
+		var b [1]byte
+		for {
+			if n, err := syscall.Read(controlFD, b[:]); n == 0 || (err != nil && err != syscall.EINTR) {
+				os.Exit(1)
+			}
+		}
+	}()
+	c.send(wire.Report{Kind: wire.Ended, Code: int64(reap(pid))}, -1)
+}
+
+// prepare does what needs no knowledge of the command, and returns the seccomp
+// filter for later.
+func prepare(c control) (filter []byte, err error) {
+	// Nothing but the control socket and, until then, the descriptors of a
+	// start message may exist; nothing at all may reach the command.
+	if err := unix.CloseRange(controlFD+1, ^uint(0), 0); err != nil {
+		return nil, step("close descriptors", err)
+	}
+	unix.CloseOnExec(controlFD)
+	// Executed from a descriptor, it would be named by that number.
+	name := append([]byte("thaw-init"), 0)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	var order wire.Prepare
+	data, _ := c.receive()
+	if !order.Decode(data) {
+		return nil, step("decode prepare", unix.EBADMSG)
+	}
+	// The launcher has put this process into its cgroups by now: the new
+	// namespace makes them the root of what the sandbox sees.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return nil, step("unshare cgroup namespace", err)
+	}
+	if err := skeleton(order.Cgroups); err != nil {
+		return nil, err
+	}
+	if err := restrict(); err != nil {
+		return nil, err
+	}
+	listener, err := listen(int(order.Port))
+	if err != nil {
+		return nil, err
+	}
+	c.send(wire.Report{Kind: wire.Prepared}, listener)
+	return []byte(order.Seccomp), unix.Close(listener)
+}
+
+// listen brings the loopback up and listens on it.
+func listen(port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, step("socket", err)
+	}
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return -1, step("loopback", err)
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return -1, step("loopback up", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return -1, step("reuse address", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return -1, step("bind", err)
+	}
+	return fd, step("listen", unix.Listen(fd, 128))
+}
+
+// reap collects every child until the command ended, and returns its status.
+func reap(command int) syscall.WaitStatus {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		if pid == command && (status.Exited() || status.Signaled()) {
+			return status
+		}
+		if err == syscall.ECHILD {
+			return 0
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+)
+
+// Flags of everything that is neither the root nor a device.
+const (
+	inert    = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	readOnly = inert | unix.MS_RDONLY
+)
+
+// devices are the nodes that a sandbox gets, bound from the host: a user
+// namespace can't make any.
+var devices = [...]string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// links of /dev, as every container has them.
+var links = [...][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}}
+
+// maskedFiles, maskedDirs and readOnlyPaths are the containers' defaults
+// (github.com/opencontainers/runc, contrib; github.com/moby/moby, oci/defaults).
+// Those that the host does not have are passed over.
+var (
+	maskedFiles   = [...]string{"proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/interrupts"}
+	maskedDirs    = [...]string{"proc/acpi", "proc/asound", "proc/scsi", "sys/firmware", "sys/devices/virtual/powercap"}
+	readOnlyPaths = [...]string{"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"}
+)
+
+// skeleton makes a small file system with all that a root needs besides
+// itself, makes it the root of this mount namespace, and lets go of every
+// mount of the host. Without the latter a waiting jail would keep alive the
+// images that were mounted when it was made.
+func skeleton(cgroups []wire.Mount) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return step("make mounts private", err)
+	}
+	// Any directory would do to stand on while the root is exchanged.
+	if err := unix.Mount("thaw", "/tmp", "tmpfs", inert, "mode=0755,size=1m,nr_inodes=128"); err != nil {
+		return step("mount skeleton", err)
+	}
+	if err := unix.Chdir("/tmp"); err != nil {
+		return step("enter skeleton", err)
+	}
+	for _, dir := range []string{"proc", "sys", "dev", "tmp", "etc", "empty", "root", "lower", "upper"} {
+		if err := unix.Mkdir(dir, 0o755); err != nil {
+			return step("mkdir "+dir, err)
+		}
+	}
+	if err := populate(cgroups); err != nil {
+		return err
+	}
+	return swapRoot()
+}
+
+// populate mounts what the root will get. proc and sysfs must be mounted while
+// the host's are still there: the kernel lets a user namespace mount them only
+// where they are visible already.
+func populate(cgroups []wire.Mount) error {
+	for _, m := range []struct {
+		kind, at, options string
+		flags             uintptr
+	}{
+		{"proc", "proc", "", inert},
+		{"sysfs", "sys", "", readOnly},
+		{"tmpfs", "dev", "mode=0755,size=64k,nr_inodes=64", unix.MS_NOSUID | unix.MS_NOEXEC},
+		{"tmpfs", "tmp", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
+		{"tmpfs", "empty", "mode=0555,size=4k,nr_inodes=2", readOnly},
+	} {
+		if err := unix.Mount(m.kind, m.at, m.kind, m.flags, m.options); err != nil {
+			return step("mount "+m.at, err)
+		}
+	}
+	if err := mountCgroups(cgroups); err != nil {
+		return err
+	}
+	if err := makeDev(); err != nil {
+		return err
+	}
+	return mask()
+}
+
+func mountCgroups(cgroups []wire.Mount) error {
+	const at = "sys/fs/cgroup"
+	if len(cgroups) == 0 {
+		return nil
+	}
+	if cgroups[0].Name == "" {
+		return step("mount cgroup2", unix.Mount("cgroup", at, cgroups[0].Type, readOnly, cgroups[0].Options))
+	}
+	if err := unix.Mount("tmpfs", at, "tmpfs", inert, "mode=0755,size=64k,nr_inodes=32"); err != nil {
+		return step("mount "+at, err)
+	}
+	for _, m := range cgroups {
+		dir := at + "/" + m.Name
+		if err := unix.Mkdir(dir, 0o755); err != nil {
+			return step("mkdir "+dir, err)
+		}
+		if err := unix.Mount("cgroup", dir, m.Type, readOnly, m.Options); err != nil {
+			return step("mount "+dir, err)
+		}
+	}
+	return step("remount "+at, unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|readOnly, ""))
+}
+
+func makeDev() error {
+	for _, name := range devices {
+		fd, err := unix.Open("dev/"+name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666)
+		if err != nil {
+			return step("create dev/"+name, err)
+		}
+		_ = unix.Close(fd)
+		if err := unix.Mount("/dev/"+name, "dev/"+name, "", unix.MS_BIND, ""); err != nil {
+			return step("bind dev/"+name, err)
+		}
+	}
+	for _, l := range links {
+		if err := unix.Symlink(l[0], "dev/"+l[1]); err != nil {
+			return step("link dev/"+l[1], err)
+		}
+	}
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NOEXEC)
+	return step("remount dev", unix.Mount("", "dev", "", flags, ""))
+}
+
+func mask() error {
+	bind := func(from, to string, flags uintptr) error {
+		err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, "")
+		if err == unix.ENOENT {
+			return nil // this kernel has no such file
+		}
+		if err == nil && flags != 0 {
+			err = unix.Mount("", to, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "")
+		}
+		return step("mask "+to, err)
+	}
+	for _, path := range maskedFiles {
+		if err := bind("dev/null", path, 0); err != nil {
+			return err
+		}
+	}
+	for _, path := range maskedDirs {
+		if err := bind("empty", path, readOnly); err != nil {
+			return err
+		}
+	}
+	for _, path := range readOnlyPaths {
+		if err := bind(path, path, readOnly); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swapRoot makes the working directory the root and drops the old one. With
+// both arguments the same, the old root is stacked on the new one and found
+// there (pivot_root(2), NOTES).
+func swapRoot() error {
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return step("pivot root", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return step("drop the old root", err)
+	}
+	return step("enter the new root", unix.Chdir("/"))
+}
+
+// put makes a file of the skeleton.
+func put(path, content string) error {
+	return os.WriteFile(path, []byte(content), 0o644)
+}

@@ -1,0 +1,64 @@
+// Package jail is thaw's own sandbox launcher. It keeps a pool of prepared
+// jails: an init in new namespaces (user, pid, mount, ipc, uts, network,
+// cgroup), in its control groups, with its loopback up, the Runtime API's port
+// open and everything but the root mounted. A start sends a root and a command
+// to one of them.
+//
+// Files: launcher.go starts and closes; pool.go keeps jails ahead; prepared.go
+// makes one; root.go maps the image's owners; running.go is a started sandbox;
+// init/ is the program inside. docs/sandbox.md says what protects from what.
+package jail
+
+import (
+	"context"
+	"log/slog"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox/network"
+)
+
+// Config configures a [Launcher].
+type Config struct {
+	// Instance names this process's control groups and network table:
+	// 1 to 16 of [a-z0-9-]. What an earlier process of the same instance left
+	// is removed at the start; two live processes must not share one.
+	Instance string
+
+	// Pool is how many jails wait prepared. Each costs about 0.7 MB. With 0
+	// every start makes its own.
+	Pool int
+
+	// NAT configures outbound network; nil allows no [sandbox.NetworkNAT].
+	// Where it is set, the jails of the pool are made for NAT.
+	NAT *network.Config
+
+	// Init is the program that becomes process 1; nil is the one embedded by
+	// `make build`. Tests give one that they built from the same sources.
+	Init []byte
+
+	// Log takes what goes wrong behind the scenes; nil discards.
+	Log *slog.Logger
+}
+
+func (c Config) validate() error {
+	switch {
+	case !network.ValidInstance(c.Instance):
+		return thaw.Errorf("jail: config", thaw.Invalid, "instance %q is not 1 to 16 of [a-z0-9-]", c.Instance)
+	case c.Pool < 0 || c.Pool > maxSlots:
+		return thaw.Errorf("jail: config", thaw.Invalid, "pool of %d", c.Pool)
+	}
+	return nil
+}
+
+func (c Config) logger() *slog.Logger {
+	if c.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Log
+}
+
+// background is the context of work that must go on whatever its caller does:
+// releasing. It ends after releaseTimeout.
+func background() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), releaseTimeout)
+}

@@ -1,0 +1,135 @@
+package jail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/sandbox/cgroup"
+	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+	"thaw.dev/thaw/invoke/sandbox/network"
+)
+
+// prepared is a jail whose init waits for a root and a command. It belongs to
+// one goroutine at a time; release gives all of it back.
+type prepared struct {
+	slot     int
+	process  *os.Process
+	control  control
+	userns   *os.File
+	group    *cgroup.Group
+	listener net.Listener
+	network  sandbox.Network
+	lease    *network.Lease // nil without NAT
+}
+
+// prepare makes a jail. Its order matters: the cgroups before the cgroup
+// namespace, the network of the host's side once init has its namespace.
+func (l *Launcher) prepare(ctx context.Context, kind sandbox.Network) (_ *prepared, err error) {
+	slot, err := l.slots.take()
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{slot: slot, network: kind}
+	defer func() {
+		if err != nil {
+			releaseCtx, cancel := background()
+			defer cancel()
+			err = errors.Join(err, l.release(releaseCtx, p))
+		}
+	}()
+	if p.group, err = l.groups.Make(fmt.Sprintf("jail-%d", slot)); err != nil {
+		return p, err
+	}
+	var remote *os.File
+	if p.control, remote, err = newControl(); err != nil {
+		return p, thaw.Wrap("jail: socket pair", err)
+	}
+	p.process, err = l.spawn(ctx, slot, remote)
+	if err = errors.Join(err, remote.Close()); err != nil {
+		return p, thaw.Wrap("jail: clone init", err)
+	}
+	if p.userns, err = os.Open(fmt.Sprintf("/proc/%d/ns/user", p.process.Pid)); err != nil {
+		return p, thaw.Wrap("jail: user namespace", err)
+	}
+	if err = p.group.Add(p.process.Pid); err != nil {
+		return p, err
+	}
+	if kind == sandbox.NetworkNAT {
+		if err = l.attach(p); err != nil {
+			return p, err
+		}
+	}
+	return p, l.handshake(ctx, p)
+}
+
+// attach gives a jail an interface behind NAT.
+func (l *Launcher) attach(p *prepared) error {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", p.process.Pid))
+	if err != nil {
+		return thaw.Wrap("jail: network namespace", err)
+	}
+	defer ns.Close()
+	p.lease, err = l.nat.Attach(ns)
+	return err
+}
+
+// handshake has init prepare itself and takes its listener.
+func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	order := wire.Prepare{Port: apiPort, Seccomp: string(l.filter)}
+	for _, v := range l.groups.Views() {
+		order.Cgroups = append(order.Cgroups, wire.Mount(v))
+	}
+	if err := p.control.send(order.Encode()); err != nil {
+		return thaw.Wrap("jail: prepare", err)
+	}
+	report, file, err := p.control.receive(ctx)
+	if file != nil {
+		defer file.Close()
+	}
+	if err != nil {
+		return thaw.Wrap("jail: prepare", err)
+	}
+	if report.Kind != wire.Prepared || file == nil {
+		return thaw.Errorf("jail: prepare", thaw.Internal, "init sent report %d", report.Kind)
+	}
+	p.listener, err = net.FileListener(file)
+	return thaw.Wrap("jail: listener", err)
+}
+
+// alive reports whether init still waits.
+func (p *prepared) alive() bool { return p.process.Signal(syscall.Signal(0)) == nil }
+
+// release kills a jail and gives back all that it holds. It works on one that
+// was made in part.
+func (l *Launcher) release(ctx context.Context, p *prepared) error {
+	var errs []error
+	if p.process != nil {
+		_ = p.process.Kill()
+		_, _ = p.process.Wait()
+	}
+	if p.control.conn != nil {
+		_ = p.control.conn.Close()
+	}
+	if p.userns != nil {
+		_ = p.userns.Close()
+	}
+	if p.listener != nil {
+		_ = p.listener.Close()
+	}
+	if p.lease != nil {
+		errs = append(errs, p.lease.Release())
+	}
+	if p.group != nil {
+		errs = append(errs, p.group.Remove(ctx))
+	}
+	l.slots.give(p.slot)
+	return errors.Join(errs...)
+}

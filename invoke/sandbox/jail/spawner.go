@@ -1,0 +1,75 @@
+package jail
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"thaw.dev/thaw"
+)
+
+// spawnRequest asks the spawner to clone an init.
+type spawnRequest struct {
+	slot   int
+	remote *os.File
+	reply  chan<- spawnReply // of capacity 1
+}
+
+type spawnReply struct {
+	process *os.Process
+	err     error
+}
+
+// spawn clones an init through the spawner.
+func (l *Launcher) spawn(ctx context.Context, slot int, remote *os.File) (*os.Process, error) {
+	reply := make(chan spawnReply, 1)
+	select {
+	case l.spawns <- spawnRequest{slot: slot, remote: remote, reply: reply}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.closing:
+		return nil, thaw.Errorf("jail: spawn", thaw.Unavailable, "the launcher is closed")
+	}
+	// Once accepted a request is answered: to leave would lose the process.
+	r := <-reply
+	return r.process, r.err
+}
+
+// spawner clones every init from one thread that lives as long as the
+// launcher. The kernel sends the parent-death signal when the thread that
+// cloned ends, not the process, and Go ends threads that a goroutine left
+// locked.
+func (l *Launcher) spawner() {
+	runtime.LockOSThread()
+	for {
+		select {
+		case r := <-l.spawns:
+			process, err := l.clone(r.slot, r.remote)
+			r.reply <- spawnReply{process, err}
+		case <-l.gone:
+			return
+		}
+	}
+}
+
+func (l *Launcher) clone(slot int, remote *os.File) (*os.Process, error) {
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID(slot), Size: idsPerSlot}}
+	return os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", l.program.Fd()), []string{"thaw-init"}, &os.ProcAttr{
+		Dir: "/",
+		// One running thread is enough for init, and nothing it does makes
+		// garbage worth collecting.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
+		Files: []*os.File{l.null, l.null, l.null, remote},
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC |
+				syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
+			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+			// Without an id in the new namespace, capabilities vanish at exec.
+			Credential: &syscall.Credential{Uid: 0, Gid: 0},
+			Pdeathsig:  syscall.SIGKILL,
+			Setsid:     true,
+		},
+	})
+}

@@ -1,0 +1,193 @@
+// Package wire holds the messages between a jail's launcher and its init: what
+// they mean and how they are encoded. It imports nothing, so that init stays
+// small.
+//
+// Both ends are built from one tree and talk over a socket pair of packets, so
+// there is no version. In order: Prepare to init, a Report of kind Prepared
+// with the listener's descriptor back; then, whenever the jail is used, Start
+// with the descriptors root, stdout, stderr (the latter two as the message
+// says) to init; Started or Fault back; Ended at last. Failed may come instead
+// of any.
+package wire
+
+// MaxBytes bounds a message: what a packet socket passes with the default
+// buffer of 208 KiB.
+const MaxBytes = 160 << 10
+
+// Mount is a cgroup hierarchy that the sandbox sees, read-only, in
+// /sys/fs/cgroup.
+type Mount struct {
+	Name    string // directory below /sys/fs/cgroup; "" is that directory itself
+	Type    string // cgroup or cgroup2
+	Options string
+}
+
+// Prepare is what can be done before it is known what will run.
+type Prepare struct {
+	Cgroups []Mount
+	Port    int64  // where to listen on the loopback
+	Seccomp string // compiled filter
+}
+
+// Start says what to run.
+type Start struct {
+	Args, Env        []string
+	Dir, Hostname    string
+	Hosts, Resolv    string // contents of /etc/hosts and /etc/resolv.conf
+	UID, GID         int64
+	TmpBytes         int64
+	Files, Processes int64 // resource limits
+	WritableRoot     bool
+	Stdout, Stderr   bool // a descriptor is passed; /dev/null otherwise
+	SharedOutput     bool // stdout's descriptor serves stderr too
+}
+
+// Kind is the kind of a report.
+type Kind int64
+
+// The kinds of report.
+const (
+	Prepared Kind = 1 // ready; carries the listener
+	Started  Kind = 2 // the command was executed
+	Fault    Kind = 3 // it can't be: Code is a sandbox.Fault, What its path
+	Failed   Kind = 4 // the host's trouble: What was attempted
+	Ended    Kind = 5 // the command ended: Code is its wait status
+)
+
+// Report is what init says.
+type Report struct {
+	Kind  Kind
+	Code  int64
+	Errno int64
+	What  string
+}
+
+// Encode returns the message.
+func (m *Prepare) Encode() []byte { var c coder; m.code(&c); return c.out }
+
+// Decode fills the message and reports whether b is one.
+func (m *Prepare) Decode(b []byte) bool {
+	c := coder{in: b, reading: true}
+	m.code(&c)
+	return c.whole()
+}
+
+// Encode returns the message.
+func (m *Start) Encode() []byte { var c coder; m.code(&c); return c.out }
+
+// Decode fills the message and reports whether b is one.
+func (m *Start) Decode(b []byte) bool { c := coder{in: b, reading: true}; m.code(&c); return c.whole() }
+
+// Encode returns the message.
+func (m *Report) Encode() []byte { var c coder; m.code(&c); return c.out }
+
+// Decode fills the message and reports whether b is one.
+func (m *Report) Decode(b []byte) bool {
+	c := coder{in: b, reading: true}
+	m.code(&c)
+	return c.whole()
+}
+
+func (m *Prepare) code(c *coder) {
+	n := int64(len(m.Cgroups))
+	c.number(&n)
+	if c.reading && !c.bad && n >= 0 && n <= int64(len(c.in)) {
+		m.Cgroups = make([]Mount, n)
+	}
+	for i := range m.Cgroups {
+		c.text(&m.Cgroups[i].Name)
+		c.text(&m.Cgroups[i].Type)
+		c.text(&m.Cgroups[i].Options)
+	}
+	c.number(&m.Port)
+	c.text(&m.Seccomp)
+}
+
+func (m *Start) code(c *coder) {
+	c.list(&m.Args)
+	c.list(&m.Env)
+	for _, s := range []*string{&m.Dir, &m.Hostname, &m.Hosts, &m.Resolv} {
+		c.text(s)
+	}
+	for _, n := range []*int64{&m.UID, &m.GID, &m.TmpBytes, &m.Files, &m.Processes} {
+		c.number(n)
+	}
+	for _, b := range []*bool{&m.WritableRoot, &m.Stdout, &m.Stderr, &m.SharedOutput} {
+		c.flag(b)
+	}
+}
+
+func (m *Report) code(c *coder) {
+	c.number((*int64)(&m.Kind))
+	c.number(&m.Code)
+	c.number(&m.Errno)
+	c.text(&m.What)
+}
+
+// coder walks a message's fields in one order for both directions, so that the
+// two can't disagree. Numbers are 8 bytes, little-endian; a text is its length
+// and its bytes.
+type coder struct {
+	out     []byte
+	in      []byte
+	reading bool
+	bad     bool
+}
+
+func (c *coder) whole() bool { return !c.bad && len(c.in) == 0 }
+
+func (c *coder) number(n *int64) {
+	if !c.reading {
+		for shift := 0; shift < 64; shift += 8 {
+			c.out = append(c.out, byte(uint64(*n)>>shift))
+		}
+		return
+	}
+	if len(c.in) < 8 {
+		c.bad, c.in = true, nil
+		return
+	}
+	var v uint64
+	for i := range 8 {
+		v |= uint64(c.in[i]) << (8 * i)
+	}
+	*n, c.in = int64(v), c.in[8:]
+}
+
+func (c *coder) flag(b *bool) {
+	var n int64
+	if *b {
+		n = 1
+	}
+	c.number(&n)
+	*b = n == 1
+}
+
+func (c *coder) text(s *string) {
+	n := int64(len(*s))
+	c.number(&n)
+	if !c.reading {
+		c.out = append(c.out, *s...)
+		return
+	}
+	if c.bad || n < 0 || n > int64(len(c.in)) {
+		c.bad, c.in = true, nil
+		return
+	}
+	*s, c.in = string(c.in[:n]), c.in[n:]
+}
+
+func (c *coder) list(l *[]string) {
+	n := int64(len(*l))
+	c.number(&n)
+	if c.reading {
+		if c.bad || n < 0 || n > int64(len(c.in)) {
+			c.bad, c.in = true, nil
+			return
+		}
+		*l = make([]string, n)
+	}
+	for i := range *l {
+		c.text(&(*l)[i])
+	}
+}

@@ -1,0 +1,93 @@
+package output
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func open(t *testing.T, p *Pipes, err error) *Pipes {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestBothStreams(t *testing.T) {
+	var out, errs buffer
+	p, err := Open(&out, &errs, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	if len(p.Writers) != 2 || p.Shared {
+		t.Fatalf("%+v", p)
+	}
+	p.Pump()
+	_, _ = p.Writers[0].WriteString("a")
+	_, _ = p.Writers[1].WriteString("b")
+	p.CloseWriters()
+	p.Wait(time.Minute)
+	if out.b.String() != "a" || errs.b.String() != "b" {
+		t.Errorf("out %q, err %q", out.b.String(), errs.b.String())
+	}
+}
+
+func TestOneWriterKeepsTheOrder(t *testing.T) {
+	var both buffer
+	p, err := Open(&both, &both, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	if len(p.Writers) != 1 || !p.Shared || !p.Stderr {
+		t.Fatalf("%+v", p)
+	}
+	p.Abandon()
+	if p, err = Open(nil, &both, os.Getuid(), os.Getgid()); err != nil || len(p.Writers) != 1 || p.Stdout || p.Shared {
+		t.Fatalf("%+v %v", p, err)
+	}
+	p.Abandon()
+}
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+func TestAFailingWriterDoesNotStopTheSandbox(t *testing.T) {
+	p, err := Open(failing{}, nil, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	p.Pump()
+	for range 10 { // far more than a pipe holds: it would block if nobody read
+		if _, err := p.Writers[0].Write(make([]byte, 64<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.CloseWriters()
+	p.Wait(time.Minute)
+}
+
+type stuck struct{ release chan struct{} }
+
+func (s stuck) Write(p []byte) (int, error) { <-s.release; return len(p), nil }
+
+func TestAStuckWriterDoesNotHoldUpTheEnd(t *testing.T) {
+	s := stuck{make(chan struct{})}
+	p, err := Open(s, nil, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	p.Pump()
+	_, _ = p.Writers[0].WriteString("x")
+	p.CloseWriters()
+	p.Wait(10 * time.Millisecond) // returns
+	close(s.release)
+	p.pumping.Wait()
+}
