@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,6 +104,62 @@ func TestPackVectors(t *testing.T) {
 	for _, v := range packVectors(t, "bad") {
 		if got, err := Unpack(nil, v.packed, v.plainBytes); thaw.KindOf(err) != thaw.Corrupt || len(got) != 0 {
 			t.Errorf("%s (%s): %d bytes, %v", v.name, v.why, len(got), err)
+		}
+	}
+}
+
+// layVector is one file of testdata/vectors/lay; its lines are "file: SIZE
+// DOMAIN START PATH" and "extent: BLOCK BLOCKS DOMAIN".
+type layVector struct {
+	name, why string
+	first     uint32
+	files     []File
+	want      Layout
+}
+
+func layVectors(t testing.TB) []layVector {
+	t.Helper()
+	var vectors []layVector
+	for name, lines := range vectorFiles(t, "lay") {
+		v := layVector{name: name}
+		for _, line := range lines {
+			key, value, _ := strings.Cut(line, ": ")
+			var err error
+			switch key {
+			case "why":
+				v.why = value
+			case "first":
+				_, err = fmt.Sscan(value, &v.first)
+			case "file":
+				var f File
+				var start uint32
+				_, err = fmt.Sscan(value, &f.Size, &f.Domain, &start, &f.Path)
+				v.files, v.want.Start = append(v.files, f), append(v.want.Start, start)
+			case "extent":
+				var e Extent
+				_, err = fmt.Sscan(value, &e.Block, &e.Blocks, &e.Domain)
+				v.want.Extents = append(v.want.Extents, e)
+			case "end":
+				_, err = fmt.Sscan(value, &v.want.End)
+			default:
+				err = fmt.Errorf("unknown key %q", key)
+			}
+			if err != nil {
+				t.Fatalf("%s: %q: %v", name, line, err)
+			}
+		}
+		vectors = append(vectors, v)
+	}
+	return vectors
+}
+
+// TestLayVectors: a change of where files are cut makes every new image share
+// nothing with the stored ones, so it must be seen.
+func TestLayVectors(t *testing.T) {
+	for _, v := range layVectors(t) {
+		got := Lay(v.files, v.first)
+		if !slices.Equal(got.Start, v.want.Start) || !slices.Equal(got.Extents, v.want.Extents) || got.End != v.want.End {
+			t.Errorf("%s (%s): %+v", v.name, v.why, got)
 		}
 	}
 }
