@@ -192,7 +192,7 @@ func TestOtherTenantsFunctionsDoNotExist(t *testing.T) {
 	if a := s.do(t, ask{method: "GET", path: functions, as: s.bob}); a.body != `{"Functions":[]}` {
 		t.Errorf("bob's list: %s", a.body)
 	}
-	if len(s.invoker.requests) != 0 {
+	if s.invoker.count != 0 {
 		t.Error("something was invoked")
 	}
 	if a := s.do(t, ask{method: "GET", path: functions + "/f"}); a.status != 200 {

@@ -104,3 +104,17 @@ func TestAWSCLI(t *testing.T) {
 	must("delete-function", "--function-name", arn)
 	fails(s.alice, "ResourceNotFoundException", "get-function-configuration", "--function-name", "f")
 }
+
+// TestCurl invokes with curl's own signatures.
+func TestCurl(t *testing.T) {
+	testkit.RequireTool(t, "curl")
+	s := newServer(t)
+	s.ready(t, "f")
+	for _, header := range []string{"Content-Type: application/json", "X-Amz-Log-Type: Tail"} {
+		cmd := exec.CommandContext(t.Context(), "curl", "-sS", "--fail-with-body", "--aws-sigv4", "aws:amz:us-east-1:lambda",
+			"--user", s.alice.AccessKeyID+":"+s.alice.Secret, "-H", header, "--data", `{"from":"curl"}`, s.url+functions+"/f/invocations")
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != `{"from":"curl"}` {
+			t.Errorf("%s: %s, %v", header, out, err)
+		}
+	}
+}

@@ -247,3 +247,24 @@ func fill(v reflect.Value) {
 		}
 	}
 }
+
+// TestOurOwnHeaders checks what the project's command line reads.
+func TestOurOwnHeaders(t *testing.T) {
+	s := newServer(t)
+	s.ready(t, "f")
+	release := s.images.Hold()
+	defer release()
+	if a := s.do(t, ask{method: "PUT", path: functions + "/f/code", body: `{"ImageUri":"127.0.0.1:5000/app:1"}`}); a.status != 200 {
+		t.Fatal(a.body)
+	}
+	for {
+		a := s.do(t, ask{method: "GET", path: functions + "/f"})
+		if len(a.header.Get("X-Thaw-Image")) != 64 || a.header.Get("X-Thaw-Progress") == "" {
+			t.Fatalf("headers %v", a.header)
+		}
+		if strings.Contains(a.header.Get("X-Thaw-Progress"), `{"Stage":"ingest","DoneBytes":1,"TotalBytes":2,"Chunks":3,`) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

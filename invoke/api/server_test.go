@@ -36,16 +36,18 @@ const role = "arn:aws:iam::111111111111:role/any"
 // the event tells it otherwise.
 type echo struct {
 	mu       sync.Mutex
-	requests []api.Request
-	targets  []control.Target
-	finished chan string // ids of invocations that ran to their end, if not nil
+	count    int            // of invocations
+	request  api.Request    // the last one
+	target   control.Target // of the last one
+	finished chan string    // ids of invocations that ran to their end, if not nil
 	hold     chan struct{}
 }
 
 // Invoke implements [api.Invoker].
 func (e *echo) Invoke(ctx context.Context, target control.Target, request api.Request) (*api.Response, error) {
 	e.mu.Lock()
-	e.requests, e.targets = append(e.requests, request), append(e.targets, target)
+	e.count++
+	e.request, e.target = request, target
 	hold, finished := e.hold, e.finished
 	e.mu.Unlock()
 	if hold != nil {
@@ -76,7 +78,7 @@ func (e *echo) Invoke(ctx context.Context, target control.Target, request api.Re
 func (e *echo) last() (api.Request, control.Target) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.requests[len(e.requests)-1], e.targets[len(e.targets)-1]
+	return e.request, e.target
 }
 
 // server is the API on a real listener, with everything real but the images
