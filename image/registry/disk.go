@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,12 +47,11 @@ func (d disk) discard(path string) error {
 
 // emptyTrash frees what was discarded.
 func (d disk) emptyTrash() error {
-	trash, err := filepath.Glob(filepath.Join(d.tmp, "trash.*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range trash {
-		err = errors.Join(err, os.RemoveAll(path))
+	entries, err := os.ReadDir(d.tmp)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), "trash.") {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(d.tmp, entry.Name())))
+		}
 	}
 	return err
 }
