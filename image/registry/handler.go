@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -268,7 +269,9 @@ func (q *request) fail(err error) {
 		code = CodeTagInvalid
 	}
 	message := http.StatusText(status)
-	if status < http.StatusInternalServerError {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		message = refusal.Message
+	} else if status < http.StatusInternalServerError {
 		message = err.Error()
 	} else if q.r.Context().Err() == nil {
 		q.store.options.Log.Error("registry: request failed", "method", q.r.Method, "path", q.r.URL.Path, "tenant", q.id.Tenant, "err", err)
