@@ -69,10 +69,10 @@ func try(args []string) {
 		"raise files":          func() error { return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}) },
 		"raise priority":       func() error { return unix.Setpriority(unix.PRIO_PROCESS, 0, -10) },
 		"real-time":            realTime,
-		"trace process 1":      func() error { return tracePid(1) },
-		"kill process 1":       killFirst,
-		"read process 1":       func() error { _, err := os.ReadFile("/proc/1/environ"); return err },
-		"open process 1 root":  func() error { _, err := os.ReadDir("/proc/1/root/"); return err },
+		"trace process 1":      func() error { return ofFirst(func() error { return unix.PtraceAttach(1) }) },
+		"kill process 1":       func() error { return ofFirst(func() error { return syscall.Kill(1, syscall.SIGKILL) }) },
+		"read process 1":       func() error { return ofFirst(func() error { _, err := os.ReadFile("/proc/1/environ"); return err }) },
+		"open process 1 root":  func() error { return ofFirst(func() error { _, err := os.ReadDir("/proc/1/root/"); return err }) },
 		"read kcore":           func() error { return readSome("/proc/kcore") },
 		"read secret":          func() error { return readSome("/secret") },
 		"setuid program":       func() error { return escalated("/setuid-probe") },
@@ -167,18 +167,12 @@ func realTime() error {
 	return raw(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_FIFO, uintptr(unsafe.Pointer(&param)))
 }
 
-func tracePid(pid int) error {
-	if os.Getpid() == pid {
-		return syscall.EPERM // as oneself there is nobody else to trace
-	}
-	return unix.PtraceAttach(pid)
-}
-
-func killFirst() error {
+// ofFirst attempts something on process 1, where that is somebody else.
+func ofFirst(attempt func() error) error {
 	if os.Getpid() == 1 {
 		return syscall.EPERM
 	}
-	return syscall.Kill(1, syscall.SIGKILL)
+	return attempt()
 }
 
 // escalated runs a program that the image marks as privileged, and fails as it

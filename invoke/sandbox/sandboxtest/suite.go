@@ -1,0 +1,40 @@
+package sandboxtest
+
+import (
+	"testing"
+
+	"thaw.dev/thaw/invoke/sandbox"
+)
+
+// Run runs the suite on launchers that open makes. open closes none: the suite
+// does, and fails where Close does.
+func Run(t *testing.T, open func(t testing.TB) sandbox.Launcher) {
+	h := newHarness(t, open)
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *harness)
+	}{
+		{"Output", testOutput}, {"ExitStatus", testExitStatus}, {"Faults", testFaults}, {"CommandOnPath", testCommandOnPath},
+		{"BadSpecs", testBadSpecs}, {"Sees", testSees}, {"Asked", testAsked}, {"Owners", testOwners}, {"Denied", testDenied},
+		{"OwnAPI", testOwnAPI}, {"HostUnreachable", testHostUnreachable}, {"Neighbours", testNeighbours},
+		{"WritableRoot", testWritableRoot}, {"Memory", testMemory}, {"MemoryPeak", testMemoryPeak}, {"Processes", testProcesses},
+		{"TmpSize", testTmpSize}, {"Freeze", testFreeze}, {"StopFrozen", testStopFrozen}, {"StopBomb", testStopBomb},
+		{"StopResisting", testStopResisting}, {"StopTwice", testStopTwice}, {"Descendants", testDescendants}, {"StuckWriter", testStuckWriter},
+		{"Together", testTogether}, {"Boost", testBoost},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
+	}
+	t.Run("Close", func(t *testing.T) { testClose(t, open) })
+}
+
+func newHarness(t testing.TB, open func(t testing.TB) sandbox.Launcher) *harness {
+	t.Helper()
+	h := &harness{root: Root(t)}
+	h.launcher = open(t)
+	t.Cleanup(func() {
+		if err := h.launcher.Close(background(t)); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return h
+}
