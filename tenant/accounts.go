@@ -131,7 +131,7 @@ func (a *Accounts) List(ctx context.Context) ([]Account, error) {
 	if err != nil {
 		return nil, thaw.Wrap("list tenants", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err says what failed
 	var list []Account
 	for rows.Next() {
 		account, err := scanAccount(rows.Scan)
@@ -201,7 +201,7 @@ func (a *Accounts) write(ctx context.Context, change func(*sql.Tx) error) error 
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // after Commit this does nothing
+	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
 	if err := change(tx); err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func apply(ctx context.Context, db *sql.DB, owner string, step migration) error 
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // after Commit this does nothing
+	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
 	var sum string
 	err = tx.QueryRowContext(ctx, "SELECT sum FROM schema_migration WHERE owner = ? AND version = ?",
 		owner, step.version).Scan(&sum)

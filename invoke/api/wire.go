@@ -24,7 +24,7 @@ type functionRequest struct {
 	PackageType   string
 	Architectures []string
 	Tags          map[string]string
-	RevisionId    string //nolint:revive // Lambda's name
+	RevisionId    string
 	DryRun        bool
 
 	Description      *string
@@ -45,7 +45,7 @@ type functionRequest struct {
 	KMSKeyArn            string
 	CodeSigningConfigArn string
 	FileSystemConfigs    []json.RawMessage
-	VpcConfig            struct{ SubnetIds, SecurityGroupIds []string } //nolint:revive // Lambda's names
+	VpcConfig            struct{ SubnetIds, SecurityGroupIds []string }
 	DeadLetterConfig     struct{ TargetArn string }
 	SnapStart            struct{ ApplyOn string }
 
@@ -56,7 +56,7 @@ type functionRequest struct {
 
 // codeRequest is where a function's code comes from.
 type codeRequest struct {
-	ImageUri        string //nolint:revive // Lambda's name
+	ImageUri        string
 	ZipFile         string
 	S3Bucket, S3Key string
 	SourceKMSKeyArn string
@@ -144,7 +144,7 @@ type functionConfiguration struct {
 	Version                    string
 	Environment                *variables `json:",omitempty"`
 	TracingConfig              mode
-	RevisionId                 string //nolint:revive // Lambda's name
+	RevisionId                 string
 	State                      control.State
 	StateReason                string               `json:",omitempty"`
 	StateReasonCode            control.ReasonCode   `json:",omitempty"`
@@ -194,7 +194,7 @@ func configurationOf(f *control.Function, arn string) functionConfiguration {
 
 // codeLocation says where a function's image came from.
 type codeLocation struct {
-	RepositoryType, ImageUri, ResolvedImageUri string //nolint:revive // Lambda's names
+	RepositoryType, ImageUri, ResolvedImageUri string
 }
 
 func locationOf(code *control.Code) codeLocation {

@@ -126,7 +126,7 @@ type Control struct {
 	targets targets
 	slots   *semaphore.Weighted // bounds preparations
 
-	work   context.Context // ends with Close; owned by Control
+	work   context.Context //nolint:containedctx // the life of the preparations, which no call owns; ends with Close
 	cancel context.CancelCauseFunc
 	group  sync.WaitGroup // preparations and calls of Retire
 

@@ -112,7 +112,7 @@ func (c *Control) transaction(ctx context.Context, work func(*sql.Tx) error) err
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // after Commit this does nothing
+	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
 	if err := work(tx); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (c *Control) query(ctx context.Context, query string, args ...any) ([]*Func
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err says what failed
 	var list []*Function
 	for rows.Next() {
 		var record []byte
