@@ -146,8 +146,7 @@ func (n *node) openStores(ctx context.Context) error {
 
 // lookup finds the secret of an access key, for signatures and logins.
 func (n *node) lookup(ctx context.Context, accessKey string) (string, thaw.TenantID, error) {
-	account, err := n.accounts.ByAccessKey(ctx, accessKey)
-	return account.Secret, account.ID, err
+	return n.accounts.Credential(ctx, accessKey)
 }
 
 func (n *node) openRegistry(ctx context.Context) error {

@@ -21,10 +21,9 @@ import (
 // loader and what launches sandboxes.
 func (n *node) openSandboxes(ctx context.Context) error {
 	var err error
-	if n.loader, err = loader.Start(ctx, loader.ClientConfig{DataDir: n.cmd.Data, Log: n.log}); err != nil {
+	if err = n.startLoader(ctx); err != nil {
 		return err
 	}
-	n.onClose(n.loader.Close)
 	var nat *network.Config
 	if n.cmd.Network == "nat" {
 		nat = &network.Config{}

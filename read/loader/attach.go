@@ -1,0 +1,234 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/holder"
+	"thaw.dev/thaw/read/mount"
+)
+
+// Root is an attached image.
+type Root struct {
+	Dir     string // the image, mounted read-only
+	Started func() // the start is over: what it read is recorded. At most once; does not wait
+	Release func() // nobody uses Dir any more. Exactly once
+}
+
+// mounts are the mounted images.
+type mounts struct {
+	idleMax int
+
+	mu   sync.Mutex // guards what is below; not held across I/O
+	made int        // mounts made so far; each has a folder of its own
+	byID map[thaw.ImageID]*mounted
+	idle []*mounted // those without users, the longest idle first
+}
+
+// mounted is one image's mount. There is one however many sandboxes use it, so
+// that they share the kernel's caches.
+type mounted struct {
+	tenant thaw.TenantID
+	id     thaw.ImageID
+	dir    string
+
+	users int // guarded by mounts.mu; whoever waits for the lock below counts
+
+	mu   sync.Mutex // held while it is mounted or unmounted
+	done bool       // it is mounted
+	gone bool       // it was unmounted, or lost: look again
+}
+
+// Attach mounts the image, unless it is, and returns it. Where this makes the
+// mount, and recordKey is not empty, what is read of the image until
+// Root.Started is recorded under it, and what was recorded is fetched ahead:
+// in a mount that was there before, the kernel has much of it already, and a
+// record would say little. Errors: those of [view.Open], and
+// [thaw.Unavailable].
+func (c *Client) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID, recordKey string) (Root, error) {
+	op := "attach image " + image.String()
+	for {
+		m, err := c.mounts.use(tenant, image, c.config.RunDir)
+		if err != nil {
+			return Root{}, thaw.Wrap(op, err)
+		}
+		token, again, err := c.ensure(ctx, m, recordKey)
+		if err != nil {
+			c.release(m)
+			return Root{}, thaw.Wrap(op, err)
+		}
+		if again {
+			c.release(m)
+			continue
+		}
+		return c.root(m, token), nil
+	}
+}
+
+// root is what a caller gets of a mount whose start is recorded under token,
+// unless that is 0.
+func (c *Client) root(m *mounted, token int) Root {
+	var over sync.Once
+	end := func(e endRequest) {
+		if token != 0 {
+			over.Do(func() { c.endStart(e) })
+		}
+	}
+	return Root{
+		Dir:     m.dir,
+		Started: func() { end(endRequest{Token: token}) },
+		Release: sync.OnceFunc(func() {
+			end(endRequest{Token: token, Abandon: true}) // a start that never was
+			c.release(m)
+		}),
+	}
+}
+
+// use counts a user of the image's mount, which may be yet to be made.
+func (s *mounts) use(tenant thaw.TenantID, image thaw.ImageID, runDir string) (*mounted, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.byID[image]
+	if m == nil {
+		if s.byID == nil {
+			s.byID = map[thaw.ImageID]*mounted{}
+		}
+		s.made++
+		dir := filepath.Join(holder.MountsDir(runDir), image.String()+"-"+strconv.Itoa(s.made))
+		m = &mounted{tenant: tenant, id: image, dir: dir}
+		s.byID[image] = m
+	}
+	if m.tenant != tenant {
+		return nil, thaw.Errorf("", thaw.Denied, "it is not tenant %s's", tenant)
+	}
+	if m.users == 0 {
+		s.idle = without(s.idle, m)
+	}
+	m.users++
+	return m, nil
+}
+
+func without(list []*mounted, m *mounted) []*mounted {
+	kept := list[:0:0]
+	for _, other := range list {
+		if other != m {
+			kept = append(kept, other)
+		}
+	}
+	return kept
+}
+
+// ensure makes the mount if it is not there. again means that it was taken
+// away since it was found.
+func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (token int, again bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone || m.done {
+		return 0, m.gone, nil
+	}
+	request := imageRequest{Tenant: m.tenant, Image: m.id, Record: recordKey}
+	opened, err := call[openAnswer](ctx, c, "open", request)
+	if err != nil {
+		return 0, false, err
+	}
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return 0, false, err
+	}
+	if err := c.images.Mount(filepath.Join(holder.FilesDir(c.config.RunDir), m.id.String()), m.dir); err != nil {
+		return 0, false, err
+	}
+	m.done = true
+	return opened.Token, false, nil
+}
+
+// endStart reports the end of a start, apart from who answers the invocation.
+func (c *Client) endStart(e endRequest) {
+	c.supervised.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		if _, err := call[struct{}](ctx, c, "started", e); err != nil {
+			c.config.Log.Warn("a start was not recorded", "err", err)
+		}
+	})
+}
+
+// release counts a user out. The mount stays for the next start, within the
+// bound on idle ones.
+func (c *Client) release(m *mounted) {
+	for _, old := range c.mounts.unuse(m) {
+		if err := c.unmount(old); err != nil {
+			c.config.Log.Warn("an idle image can't be unmounted", "image", old.id, "err", err)
+		}
+	}
+}
+
+// unuse returns the mounts that are now too many, which nobody can find any
+// more.
+func (s *mounts) unuse(m *mounted) []*mounted {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.users--
+	if m.users > 0 || s.byID[m.id] != m {
+		return nil
+	}
+	s.idle = append(s.idle, m)
+	return s.takeIdleLocked(len(s.idle) - s.idleMax)
+}
+
+// takeIdleLocked takes the n longest idle mounts out.
+func (s *mounts) takeIdleLocked(n int) []*mounted {
+	if n <= 0 {
+		return nil
+	}
+	taken := s.idle[:n:n]
+	s.idle = append([]*mounted(nil), s.idle[n:]...)
+	for _, m := range taken {
+		delete(s.byID, m.id)
+	}
+	return taken
+}
+
+// forget takes every mount out: their images are lost.
+func (s *mounts) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.byID)
+	s.idle = nil
+}
+
+// unmount takes a mount away that nobody can find any more. A start of the
+// same image that began meanwhile has its own.
+func (c *Client) unmount(m *mounted) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone = true
+	if !m.done {
+		return nil
+	}
+	m.done = false
+	if err := mount.Detach(m.dir); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	_, err := call[struct{}](ctx, c, "close", imageRequest{Tenant: m.tenant, Image: m.id})
+	return errors.Join(err, os.Remove(m.dir))
+}
+
+// DropKernel unmounts the images that no sandbox uses, and with them what the
+// kernel has cached of them. It returns how many these were.
+func (c *Client) DropKernel(context.Context) (images int, err error) {
+	c.mounts.mu.Lock()
+	taken := c.mounts.takeIdleLocked(len(c.mounts.idle))
+	c.mounts.mu.Unlock()
+	var failed []error
+	for _, m := range taken {
+		failed = append(failed, c.unmount(m))
+	}
+	return len(taken), errors.Join(failed...)
+}

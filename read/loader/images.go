@@ -1,0 +1,94 @@
+package loader
+
+import (
+	"context"
+	"sync"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/view"
+)
+
+// images are the open images. Safe for concurrent use.
+type images struct {
+	options view.Options
+
+	mu   sync.Mutex
+	byID map[thaw.ImageID]*imageFile
+}
+
+// add returns the file of an image, which opens itself when it is first read.
+func (i *images) add(tenant thaw.TenantID, id thaw.ImageID) *imageFile {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if f := i.byID[id]; f != nil && f.tenant == tenant {
+		return f
+	}
+	if i.byID == nil {
+		i.byID = map[thaw.ImageID]*imageFile{}
+	}
+	f := &imageFile{tenant: tenant, id: id, options: i.options}
+	i.byID[id] = f
+	return f
+}
+
+// rest gives up what an image that is not mounted holds in memory. Its file
+// stays, which is next to nothing, and opens itself again when it is read: so a
+// start of the image that began meanwhile is not disturbed.
+func (i *images) rest(id thaw.ImageID) {
+	f, ok := i.get(id)
+	if !ok {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.view = nil
+}
+
+func (i *images) get(id thaw.ImageID) (*imageFile, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	f, ok := i.byID[id]
+	return f, ok
+}
+
+// imageFile is an image as a file of the mount.
+type imageFile struct {
+	tenant  thaw.TenantID
+	id      thaw.ImageID
+	options view.Options
+
+	mu   sync.Mutex
+	view *view.View // nil until it was opened; a failure is tried again
+}
+
+// open returns the view. Whoever comes first opens it, the others wait.
+func (f *imageFile) open(ctx context.Context) (*view.View, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.view == nil {
+		v, err := view.Open(ctx, f.tenant, f.id, f.options)
+		if err != nil {
+			return nil, err
+		}
+		f.view = v
+	}
+	return f.view, nil
+}
+
+// Size returns the length of the image.
+func (f *imageFile) Size(ctx context.Context) (int64, error) {
+	v, err := f.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return v.Size(), nil
+}
+
+// ReadAt fills p from the image at off.
+func (f *imageFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	v, err := f.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return v.ReadAt(ctx, p, off)
+}

@@ -1,0 +1,170 @@
+// Package loader is the process behind the mounts, and the client by which the
+// server uses it. The process ([Run]) serves the FUSE files of the images from
+// the tiers. It may die at any moment: the holder (package holder) keeps the
+// kernel's end of the mount, the [Client] starts a successor, and the successor
+// knows from the run directory which images its predecessor served.
+//
+// Below the run directory:
+//
+//	files/IMAGE    the FUSE mount, a file for each open image
+//	mnt/IMAGE-N    the image mounted from it
+//	open/IMAGE     who owns it; written before the file is shown
+//	loader.sock    the control socket
+//	loader.pid, holder.pid
+//
+// The client makes the EROFS mounts, never the loader: a mount reads the file,
+// and who serves a file must not wait for it.
+package loader
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/holder"
+	"thaw.dev/thaw/read/mount"
+	"thaw.dev/thaw/read/proc"
+	"thaw.dev/thaw/read/tier"
+	"thaw.dev/thaw/read/tier/l1"
+	"thaw.dev/thaw/read/view"
+)
+
+// Config is what the loader process works with.
+type Config struct {
+	RunDir     string           // shared with the client and the holder
+	Origin     thaw.ChunkSource // the last tier
+	Objects    thaw.Objects     // manifests and working sets
+	Keys       thaw.KeyWrapper
+	L1         l1.Options
+	PlainBytes int64        // bound of the opened chunks; 0 means view.DefaultPlainBytes
+	Log        *slog.Logger // nil means slog.Default
+}
+
+func openDir(runDir string) string    { return filepath.Join(runDir, "open") }
+func socketPath(runDir string) string { return filepath.Join(runDir, "loader.sock") }
+func pidFile(runDir string) string    { return filepath.Join(runDir, "loader.pid") }
+
+// Run serves the mount until ctx ends, the parent is gone (see proc.Lifeline)
+// or the mount is. What is in flight then stays unanswered, for a successor.
+func Run(ctx context.Context, c Config) error {
+	const op = "loader"
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.PlainBytes == 0 {
+		c.PlainBytes = view.DefaultPlainBytes
+	}
+	c.L1.Log = c.Log
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone := proc.Lifeline()
+	go func() { // ends with Run
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := proc.Record(pidFile(c.RunDir)); err != nil {
+		return thaw.Wrap(op, err)
+	}
+	cache, err := l1.Open(c.L1)
+	if err != nil {
+		return thaw.Wrap(op, err)
+	}
+	err = serve(ctx, c, cache)
+	return thaw.Wrap(op, errors.Join(err, cache.Close()))
+}
+
+// server is the loader process.
+type server struct {
+	config Config
+	stack  *tier.Stack
+	cache  *l1.L1
+	mount  *mount.Server
+	images images
+
+	// ahead owns the goroutines that fetch ahead; they end with life.
+	ahead errgroup.Group
+	life  context.Context // Run's: work that outlives a request ends with it
+}
+
+func serve(ctx context.Context, c Config, cache *l1.L1) error {
+	dev, err := holder.Fetch(ctx, c.RunDir)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	s := &server{config: c, cache: cache, life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
+	s.stack = tier.New(tier.Options{
+		Caches: []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}},
+		Origin: c.Origin, Log: c.Log,
+	})
+	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes)}
+	if err := s.adopt(); err != nil {
+		return err
+	}
+	socket := socketPath(c.RunDir)
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	control := &http.Server{Handler: s.handler(), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn)}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.mount.Serve(ctx) })
+	group.Go(func() error {
+		if err := control.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return control.Close()
+	})
+	return errors.Join(group.Wait(), s.ahead.Wait())
+}
+
+// adopt shows the files that a predecessor showed, before its requests are
+// sent again.
+func (s *server) adopt() error {
+	entries, err := os.ReadDir(openDir(s.config.RunDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.MkdirAll(openDir(s.config.RunDir), 0o700)
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		id, err := thaw.ParseImageID(entry.Name())
+		if err != nil {
+			continue // a temporary file
+		}
+		text, err := os.ReadFile(filepath.Join(openDir(s.config.RunDir), entry.Name()))
+		if err != nil {
+			return err
+		}
+		tenant, err := thaw.ParseTenantID(string(text))
+		if err != nil {
+			return err
+		}
+		if err := s.mount.Add(entry.Name(), s.images.add(tenant, id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package loader
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/mount"
+	"thaw.dev/thaw/read/tier"
+	"thaw.dev/thaw/read/tier/l1"
+	"thaw.dev/thaw/read/view"
+)
+
+// The control protocol: POST of JSON on the control socket. Whoever can open
+// the socket is trusted; only its owner can.
+
+// imageRequest names an image and its owner.
+type imageRequest struct {
+	Tenant thaw.TenantID `json:"tenant"`
+	Image  thaw.ImageID  `json:"image"`
+	// Record, in an open, is the key under which the start is recorded and
+	// from which it is fetched ahead; empty for neither.
+	Record string `json:"record,omitempty"`
+}
+
+// openAnswer says under which token the start is recorded; 0 if it is not.
+type openAnswer struct {
+	Token int `json:"token"`
+}
+
+// endRequest says that a start is over, or will never be.
+type endRequest struct {
+	Token   int  `json:"token"`
+	Abandon bool `json:"abandon,omitempty"`
+}
+
+// Stats is what the loader has done since it was started.
+type Stats struct {
+	tier.Stats
+	Mount mount.Stats `json:"mount"`
+	L1    l1.Stats    `json:"l1"`
+	PID   int         `json:"pid"`
+}
+
+type failure struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+}
+
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	starts := &recordings{}
+	handle(mux, "open", func(ctx context.Context, in imageRequest) (openAnswer, error) {
+		v, err := s.show(ctx, in)
+		if err != nil || in.Record == "" {
+			return openAnswer{}, err
+		}
+		token := starts.begin(v, in.Record)
+		s.fetchAhead(v, in.Record)
+		return openAnswer{Token: token}, nil
+	})
+	handle(mux, "started", func(ctx context.Context, in endRequest) (struct{}, error) {
+		rec := starts.take(in.Token)
+		switch {
+		case rec == nil: // of a predecessor
+			return struct{}{}, nil
+		case in.Abandon:
+			rec.record.Stop()
+			return struct{}{}, nil
+		}
+		return struct{}{}, s.finish(ctx, rec)
+	})
+	handle(mux, "close", func(_ context.Context, in imageRequest) (struct{}, error) {
+		s.images.rest(in.Image)
+		return struct{}{}, nil
+	})
+	handle(mux, "touched", func(ctx context.Context, in imageRequest) ([]int, error) {
+		v, err := view.Open(ctx, in.Tenant, in.Image, s.images.options)
+		if err != nil {
+			return nil, err
+		}
+		return s.touched(ctx, v)
+	})
+	handle(mux, "stats", func(context.Context, struct{}) (Stats, error) {
+		return Stats{Stats: s.stack.Stats(), Mount: s.mount.Stats(), L1: s.cache.Stats(), PID: os.Getpid()}, nil
+	})
+	handle(mux, "drop", func(context.Context, struct{}) (int64, error) {
+		held := s.cache.Stats()
+		s.images.options.Plain.Drop()
+		s.cache.Drop()
+		return held.MemoryBytes + held.DiskBytes, nil
+	})
+	return mux
+}
+
+// handle serves a request of the control protocol.
+func handle[In, Out any](mux *http.ServeMux, name string, do func(context.Context, In) (Out, error)) {
+	mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		err := json.NewDecoder(r.Body).Decode(&in)
+		var out Out
+		if err == nil {
+			out, err = do(r.Context(), in)
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			_ = json.NewEncoder(w).Encode(failure{Kind: thaw.KindOf(err).String(), Message: err.Error()})
+			return
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	})
+}
+
+func (s *server) openFile(id thaw.ImageID) string {
+	return filepath.Join(openDir(s.config.RunDir), id.String())
+}
+
+// show opens an image and shows its file. That its owner is on record before
+// makes it safe to die in between.
+func (s *server) show(ctx context.Context, in imageRequest) (*view.View, error) {
+	if f, ok := s.images.get(in.Image); ok && f.tenant == in.Tenant {
+		return f.open(ctx)
+	}
+	// The file is made only for who may open the image.
+	v, err := view.Open(ctx, in.Tenant, in.Image, s.images.options)
+	if err != nil {
+		return nil, err
+	}
+	path := s.openFile(in.Image)
+	if err := os.WriteFile(path+".tmp", []byte(in.Tenant), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return nil, err
+	}
+	f := s.images.add(in.Tenant, in.Image)
+	f.mu.Lock()
+	if f.view == nil {
+		f.view = v
+	}
+	v = f.view
+	f.mu.Unlock()
+	if err := s.mount.Add(in.Image.String(), f); err != nil && thaw.KindOf(err) != thaw.Conflict {
+		return nil, err
+	}
+	return v, nil
+}
