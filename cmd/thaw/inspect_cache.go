@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/tier"
+	"thaw.dev/thaw/read/tier/l1"
 )
 
 // tiers asks the loader what its tiers have served.
@@ -18,6 +20,14 @@ func (n *node) tiers(ctx context.Context) ([]tierStats, error) {
 		s := tierStats{
 			Name: t.Name, Requests: t.Requests, Hits: t.Hits, Bytes: t.Bytes, Errors: t.Errors,
 			P50: t.Latency.Quantile(0.5), P99: t.Latency.Quantile(0.99),
+		}
+		switch t.Name {
+		case l1.MemoryName:
+			s.StoredBytes, s.MaxBytes = stats.L1.MemoryBytes, stats.L1.MemoryMax
+		case l1.DiskName:
+			s.StoredBytes, s.MaxBytes, s.Corrupt = stats.L1.DiskBytes, stats.L1.DiskMax, stats.L1.Corrupt
+		case tier.OriginName:
+			s.Corrupt = stats.CorruptAtOrigin
 		}
 		tiers = append(tiers, s)
 	}

@@ -20,8 +20,8 @@ func readDir(data string) string { return filepath.Join(data, "run", "read") }
 // successor when it dies.
 type loaderCmd struct {
 	dataFlag
-	L1Disk   int64 `help:"Disk for cached chunks, in MB."`
-	L1Memory int64 `help:"Memory for cached chunks, in MB."`
+	L1Disk   int64 `name:"l1-disk" help:"Disk for cached chunks, in MB."`
+	L1Memory int64 `name:"l1-memory" help:"Memory for cached chunks, in MB."`
 }
 
 // Run serves reads until the server is gone.

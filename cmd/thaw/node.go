@@ -134,10 +134,11 @@ func (n *node) openStores(ctx context.Context) error {
 	if n.accounts, err = tenant.Open(ctx, n.db); err != nil {
 		return err
 	}
-	if _, err := n.accounts.ByName(ctx, "default"); thaw.KindOf(err) == thaw.NotFound && err != nil {
+	_, err = n.accounts.ByName(ctx, "default")
+	if err != nil && thaw.KindOf(err) == thaw.NotFound {
 		_, err = n.accounts.Create(ctx, "default")
-		return err
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	n.logs, err = logs.Open(filepath.Join(n.cmd.Data, "logs"), logs.DefaultLimits())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"path/filepath"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/api"
@@ -12,7 +11,6 @@ import (
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/jail"
 	"thaw.dev/thaw/invoke/sandbox/network"
-	"thaw.dev/thaw/invoke/sandbox/oci"
 	"thaw.dev/thaw/invoke/worker"
 	"thaw.dev/thaw/read/loader"
 )
@@ -30,7 +28,7 @@ func (n *node) openSandboxes(ctx context.Context) error {
 	}
 	switch n.cmd.Sandbox {
 	case "oci":
-		n.launcher, err = oci.New(ctx, oci.Config{Instance: instance(n.cmd.Data), Dir: filepath.Join(n.cmd.Data, "run", "oci"), Runtime: n.cmd.Runtime, NAT: nat, Log: n.log})
+		return thaw.Errorf("serve", thaw.Invalid, "oci pending")
 	default:
 		n.launcher, err = jail.New(ctx, jail.Config{Instance: instance(n.cmd.Data), Pool: n.cmd.Pool, NAT: nat, Log: n.log})
 	}

@@ -29,8 +29,8 @@ type serveCmd struct {
 
 	MemoryMB   int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
 	Idle       time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
-	L1Disk     int64         `help:"Disk for cached chunks, in MB." default:"10240"`
-	L1Memory   int64         `help:"Memory for cached chunks, in MB." default:"128"`
+	L1Disk     int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
+	L1Memory   int64         `name:"l1-memory" help:"Memory for cached chunks, in MB." default:"128"`
 	OneDomain  bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
 	Publishers []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`
 	DrainTime  time.Duration `help:"How long running invocations may go on after SIGTERM." default:"30s"`

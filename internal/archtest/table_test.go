@@ -5,5 +5,73 @@ package archtest
 // read/view import format/seal, and that store and read/tier see sealed bytes
 // alone.
 var table = map[string]rule{
+	// The words.
 	"": {},
+
+	// What the bytes mean: pure, the root package alone.
+	"format/chunk":    {local: []string{""}},
+	"format/erofs":    {local: []string{""}},
+	"format/manifest": {local: []string{""}},
+	"format/seal":     {local: []string{""}, ciphers: true},
+
+	// The image path. Of it only ingest can hold a chunk's key.
+	"image/flatten":           {local: []string{"", "format/erofs"}},
+	"image/ingest":            {local: []string{"", "format/chunk", "format/erofs", "format/manifest", "format/seal", "image/flatten"}, external: []string{"github.com/klauspost/compress"}},
+	"image/ingest/ingesttest": {local: []string{"", "format/chunk", "format/manifest", "format/seal", "image/ingest", "internal/testkit"}, external: []string{"golang.org/x/sys"}},
+	"image/registry":          {local: []string{""}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
+	"image/registry/ecr":      {local: []string{"", "image/registry"}, external: []string{"github.com/google/go-containerregistry"}},
+	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry"}},
+
+	// The origin sees sealed bytes only.
+	"store":           {local: []string{""}, external: []string{"golang.org/x/sys"}},
+	"store/storetest": {local: []string{""}, external: []string{"golang.org/x/sync"}},
+
+	// The read path. Of it only view can hold a chunk's key.
+	"read":            {},
+	"read/flight":     {local: []string{""}},
+	"read/holder":     {local: []string{"", "read/mount", "read/proc"}, external: []string{"golang.org/x/sys"}},
+	"read/latency":    {},
+	"read/loader":     {local: []string{"", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync"}},
+	"read/mount":      {local: []string{"", "read/latency"}, external: []string{"golang.org/x/sys"}},
+	"read/proc":       {local: []string{""}, external: []string{"golang.org/x/sys"}},
+	"read/s3fifo":     {},
+	"read/tier":       {local: []string{"", "read/flight", "read/latency"}},
+	"read/tier/l1":    {local: []string{"", "read/s3fifo"}, external: []string{"golang.org/x/sys"}},
+	"read/view":       {local: []string{"", "format/chunk", "format/manifest", "format/seal", "read/flight", "read/s3fifo"}, external: []string{"golang.org/x/sync"}},
+	"read/workingset": {local: []string{""}, external: []string{"golang.org/x/sync"}},
+
+	// The invoke path.
+	"invoke":                           {},
+	"invoke/api":                       {local: []string{"", "invoke/control", "tenant/sigv4"}, external: []string{"github.com/google/uuid"}},
+	"invoke/control":                   {local: []string{"", "internal/sqlitedb"}, external: []string{"github.com/google/uuid", "golang.org/x/sync"}},
+	"invoke/control/controltest":       {local: []string{"", "invoke/control"}},
+	"invoke/logs":                      {local: []string{""}},
+	"invoke/runtimeapi":                {local: []string{""}},
+	"invoke/sandbox":                   {local: []string{""}},
+	"invoke/sandbox/cgroup":            {local: []string{""}},
+	"invoke/sandbox/jail":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/jail/wire", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/seccomp"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/jail/init":         {local: []string{"invoke/sandbox/jail/wire"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/jail/wire":         {},
+	"invoke/sandbox/network":           {local: []string{""}, external: []string{"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}},
+	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/seccomp"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/sandbox/output":            {external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/sandboxtest/probe": {external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/seccomp":           {local: []string{""}, external: []string{"github.com/elastic/go-seccomp-bpf", "github.com/moby/profiles", "github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/worker":                    {local: []string{"", "invoke/logs", "invoke/runtimeapi", "invoke/sandbox"}},
+
+	// Accounts and keys.
+	"tenant":       {local: []string{"", "internal/sqlitedb"}},
+	"tenant/keys":  {local: []string{""}, external: []string{"github.com/tink-crypto/tink-go", "golang.org/x/sys"}},
+	"tenant/sigv4": {local: []string{""}},
+
+	// What several share, and what tests share.
+	"internal/chunkmap": {},
+	"internal/debimage": {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
+	"internal/livetest": {external: []string{"github.com/aws/aws-sdk-go-v2"}},
+	"internal/sqlitedb": {local: []string{""}, external: []string{"modernc.org/sqlite"}},
+	"internal/testkit":  {external: []string{"github.com/klauspost/compress"}},
+
+	// The only place that wires.
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/worker", "read/holder", "read/loader", "read/tier", "read/tier/l1", "store", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync"}},
 }

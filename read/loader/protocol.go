@@ -91,7 +91,7 @@ func (s *server) handler() http.Handler {
 		held := s.cache.Stats()
 		s.images.options.Plain.Drop()
 		s.cache.Drop()
-		return held.MemoryBytes + held.DiskBytes, nil
+		return max(held.MemoryBytes, held.DiskBytes), nil // the disk holds what memory holds
 	})
 	return mux
 }
