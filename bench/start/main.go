@@ -2,8 +2,7 @@
 // the same handler from an unpacked tree on the local disk: by plain fork,
 // chroot and exec, and by crun. The kernel's page cache is dropped before each
 // start. A start lasts from its cause to the handler's first request to the
-// Runtime API; for thaw that is the invocation's answer less what a warm
-// invocation takes.
+// Runtime API; for thaw from the invocation's request on.
 package main
 
 import (
@@ -95,14 +94,7 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	if _, err := b.Invoke(ctx, function); err != nil { // fills L1
 		return err
 	}
-	var thaw, plain, crun, warm measure.Samples
-	for range 200 {
-		took, err := b.Invoke(ctx, function)
-		if err != nil {
-			return err
-		}
-		warm = append(warm, took)
-	}
+	var thaw, plain, crun measure.Samples
 	for i := range runs {
 		if err := b.Fresh(ctx, function); err != nil {
 			return err
@@ -113,11 +105,11 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 		if err := dropPageCache(); err != nil {
 			return err
 		}
-		took, err := b.Invoke(ctx, function)
+		took, err := b.ColdInvoke(ctx, function)
 		if err != nil {
 			return err
 		}
-		thaw = append(thaw, took-warm.Quantile(0.5))
+		thaw = append(thaw, took)
 		if err := dropPageCache(); err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func (c *imageInspectCmd) Run(ctx context.Context, std streams) error {
 	file, ok := std.out.(*os.File)
 	plain := !ok || !isatty.IsTerminal(file.Fd()) || os.Getenv("NO_COLOR") != ""
 	fmt.Fprintln(std.out)
-	perCell, err := chunkmap.WriteTerminal(std.out, report.Cells, 96, 40, plain)
+	perCell, err := chunkmap.WriteTerminal(std.out, report.Cells, 96, 16, plain)
 	if err != nil {
 		return err
 	}
