@@ -137,15 +137,14 @@ func (r *reread) file(ctx context.Context, i int, f flatten.FileHeader, data io.
 		return r.sealFile(ctx, data, f.Size, r.layerDomain(i), w.large)
 	}
 	p := w.group
-	e := r.assembly.extents[p.extent]
 	if !p.begun && !p.deferred {
-		p.slot, p.begun = r.slots.take(e.Blocks)
+		p.slot, p.begun = r.slots.take()
 		p.deferred = !p.begun
 	}
 	if p.deferred {
 		return nil
 	}
-	if err := r.slots.fill(p.slot, r.assembly.start[w.file]-e.Block, f.Size, data); err != nil {
+	if err := r.slots.fill(p.slot, r.assembly.start[w.file]-r.assembly.extents[p.extent].Block, f.Size, data); err != nil {
 		return err
 	}
 	if p.left--; p.left > 0 {

@@ -13,8 +13,9 @@ type slots struct {
 	dir    string
 	memory int // how many are in memory; slot numbers from there on are in the file
 	all    int
-	used   int   // numbers given out so far
-	free   []int // numbers given back
+	pages  [][]byte // of the slots in memory that were used so far
+	used   int      // numbers given out so far
+	free   []int    // numbers given back
 	file   *os.File
 	buf    []byte
 }
@@ -31,8 +32,8 @@ func newSlots(o Options) *slots {
 	return &slots{dir: o.TempDir, memory: memory, all: memory + int(o.TempBytes/thaw.MaxChunkBytes)}
 }
 
-// take returns a slot of that many blocks, or false if none is free.
-func (s *slots) take(blocks uint32) (slot, bool) {
+// take returns a slot, or false if none is free.
+func (s *slots) take() (slot, bool) {
 	number := s.used
 	switch n := len(s.free); {
 	case n > 0:
@@ -45,7 +46,10 @@ func (s *slots) take(blocks uint32) (slot, bool) {
 	if number >= s.memory {
 		return slot{number: number}, true
 	}
-	return slot{number: number, pages: make([]byte, blocks*thaw.BlockBytes)}, true
+	if number == len(s.pages) {
+		s.pages = append(s.pages, make([]byte, thaw.MaxChunkBytes))
+	}
+	return slot{number: number, pages: s.pages[number]}, true
 }
 
 // giveBack frees a slot.
