@@ -221,7 +221,9 @@ func (in *invocation) finish(s *slot, turn *runtimeapi.Turn) {
 		w.pool.drop(s)
 		return
 	}
+	log := s.log // the slot is another's once it is released
 	w.pool.release(s)
+	log.Flush()
 }
 
 // fail ends an invocation that the runtime did not answer, and its slot.
@@ -235,8 +237,9 @@ func (in *invocation) fail(s *slot, fail *failure) {
 	in.worker.pool.drop(s)
 }
 
-// conclude writes what the log says at an invocation's end. A sandbox that
-// failed is stopped first, so that what it printed stands before that.
+// conclude logs what there is to say at an invocation's end; it reaches the
+// file with the log's next Flush or Close. A sandbox that failed is stopped
+// first, so that what it printed stands before that.
 func (in *invocation) conclude(s *slot, fail *failure) {
 	u := usage{duration: time.Since(in.handed), init: in.init, memoryMB: in.f.MemoryMB}
 	var lines []string
@@ -258,7 +261,6 @@ func (in *invocation) conclude(s *slot, fail *failure) {
 		s.drain()
 	}
 	s.log.Platform(append(lines, reportLines(in.r.ID, u, fail)...)...)
-	s.log.Flush()
 	if in.r.LogTail {
 		in.result.LogTail = s.log.Tail()
 	}
