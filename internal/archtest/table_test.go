@@ -53,7 +53,6 @@ var table = map[string]rule{
 	"invoke/sandbox/jail/init":         {local: []string{"invoke/sandbox/jail/wire"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/jail/wire":         {},
 	"invoke/sandbox/network":           {local: []string{""}, external: []string{"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}},
-	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/seccomp"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
 	"invoke/sandbox/output":            {external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/sandboxtest/probe": {external: []string{"golang.org/x/sys"}},

@@ -18,7 +18,22 @@ import (
 func try(args []string) {
 	runtime.LockOSThread()
 	results := map[string]string{}
-	attempts := map[string]func() error{
+	for name, attempt := range attempts() {
+		results[name] = outcome(attempt())
+	}
+	for _, address := range args {
+		conn, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		results["connect "+address] = outcome(err)
+	}
+	answer(results)
+}
+
+// attempts are the things that a function must not be able to do, by name.
+func attempts() map[string]func() error {
+	return map[string]func() error{
 		"write to root":       func() error { return os.WriteFile("/new", nil, 0o644) },
 		"write to image file": func() error { return appendTo("/open") },
 		"write to etc":        func() error { return appendTo("/etc/hosts") },
@@ -84,17 +99,6 @@ func try(args []string) {
 		"ioctl inject to tty":  func() error { return raw(unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&[]byte{'x'}[0]))) },
 		"listen on API's port": func() error { return listen("127.0.0.1:9001") },
 	}
-	for name, attempt := range attempts {
-		results[name] = outcome(attempt())
-	}
-	for _, address := range args {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			_ = conn.Close()
-		}
-		results["connect "+address] = outcome(err)
-	}
-	answer(results)
 }
 
 func raw(call, a, b, c uintptr) error {
