@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Installs what building and testing thaw needs beside Go: Debian packages
-# only. Does nothing, and asks no mirror, where everything is there already.
+# Installs what building and testing thaw needs beside Go: Debian packages, and
+# one client from npm. Does nothing, and asks nobody, where everything is there already.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # command:package. What thaw itself needs to run is marked in the README; the
 # rest are peers that the tests compare with and clients that they drive.
 wanted=(
 	fsck.erofs:erofs-utils crun:crun umoci:umoci skopeo:skopeo buildah:buildah
-	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs python3:python3
+	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs npm:npm python3:python3
 	setfattr:attr setcap:libcap2-bin zstd:zstd jq:jq gcc:gcc make:make
 	dpkg-deb:dpkg curl:curl
 )
@@ -15,12 +16,21 @@ missing=()
 for pair in "${wanted[@]}"; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
-echo "installing: ${missing[*]}" >&2
-if [ "$(id -u)" != 0 ]; then
-	echo "install-deps.sh: run as root, or install by hand: ${missing[*]}" >&2
-	exit 1
+if [ ${#missing[@]} -gt 0 ]; then
+	echo "installing: ${missing[*]}" >&2
+	if [ "$(id -u)" != 0 ]; then
+		echo "install-deps.sh: run as root, or install by hand: ${missing[*]}" >&2
+		exit 1
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+
+# AWS's JavaScript SDK, a client in the tests, at the versions of the lock file.
+js=.cache/js
+if [ ! -d $js/node_modules ]; then
+	mkdir -p $js
+	cp invoke/api/testdata/js/package*.json $js/
+	npm ci --silent --no-audit --no-fund --prefix $js
+fi

@@ -1,0 +1,84 @@
+package archtest
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	testName  = regexp.MustCompile("`(Test[A-Za-z0-9]+)`")
+	benchName = regexp.MustCompile("`(bench/[a-z]+)`")
+	pathName  = regexp.MustCompile("`((?:image|read|invoke|store|tenant|format|internal|cmd|docs|bench|examples)/[a-zA-Z0-9_./-]+)`")
+)
+
+// TestSpecificationNamesWhatIsThere: each test and benchmark that
+// SPECIFICATION.md names exists.
+func TestSpecificationNamesWhatIsThere(t *testing.T) {
+	text := read(t, "SPECIFICATION.md")
+	tests := allTests(t)
+	for _, m := range testName.FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(tests, "func "+m[1]+"(") {
+			t.Errorf("SPECIFICATION.md names %s, which no test file has", m[1])
+		}
+	}
+	for _, m := range benchName.FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(filepath.Join("..", "..", m[1])); err != nil {
+			t.Errorf("SPECIFICATION.md names %s: %v", m[1], err)
+		}
+	}
+}
+
+// TestDocumentsNameWhatIsThere: each path of the project that the documents for
+// newcomers name in code quotes exists.
+func TestDocumentsNameWhatIsThere(t *testing.T) {
+	for _, doc := range []string{"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SPECIFICATION.md"} {
+		for _, m := range pathName.FindAllStringSubmatch(read(t, doc), -1) {
+			name, _, typeNamed := strings.Cut(m[1], ".")
+			if _, err := os.Stat(filepath.Join("..", "..", m[1])); err == nil {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join("..", "..", name)); err != nil || !typeNamed {
+				t.Errorf("%s names %s, which is not there", doc, m[1])
+			}
+		}
+	}
+}
+
+func read(t *testing.T, doc string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// allTests returns the text of every test file.
+func allTests(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".cache" || d.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(file, "_test.go") {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			all.Write(text)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
+}
