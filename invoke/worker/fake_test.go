@@ -21,15 +21,14 @@ import (
 type launcher struct {
 	t testing.TB
 
-	mu     sync.Mutex
-	err    error // what Start returns
-	oom    bool  // exits from now on are told as OOM
-	calls  []string
-	boxes  []*process
-	alive  int
-	most   int // alive at once
-	specs  []sandbox.Spec
-	listen func() (net.Listener, error)
+	mu    sync.Mutex
+	err   error // what Start returns
+	oom   bool  // exits from now on are told as OOM
+	calls []string
+	boxes []*process
+	alive int
+	most  int // alive at once
+	specs []sandbox.Spec
 }
 
 // process is a sandbox of launcher.
