@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -147,6 +148,9 @@ func (s *running) dismantle() {
 	_ = s.p.process.Kill()
 	_ = s.p.listener.Close()
 	err := s.p.group.Thaw()
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil // a group that is gone holds nobody frozen
+	}
 	<-s.done
 	ctx, cancel := background()
 	defer cancel()
