@@ -32,7 +32,7 @@ var images = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	cmd := exec.Command("go", "run", "./bench/images", "-o", layout, "-cache", ".cache/debs", "-store", "gzip",
-		"go-hello:1", "go-hello:2", "py-hello:1", "node-api:1", "web:1", "probe:1")
+		"go-hello:1", "go-hello:2", "py-hello:1", "node-api:1", "web:1", "probe:1", "py-hello-probe:1")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the images: %w\n%s", err, out)

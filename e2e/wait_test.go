@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
@@ -22,4 +24,15 @@ func (w *world) waitUpdated(ctx context.Context, client *lambda.Client, name str
 	return lambda.NewFunctionUpdatedV2Waiter(client, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
 		o.MinDelay = 50 * time.Millisecond
 	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, waitBound)
+}
+
+// invocation is a plain call of a function.
+func invocation(name string) *lambda.InvokeInput {
+	return &lambda.InvokeInput{FunctionName: &name, Payload: []byte(`{}`)}
+}
+
+// describe changes a function's configuration, so that its next invocation is
+// a cold start.
+func describe(name string, round int) *lambda.UpdateFunctionConfigurationInput {
+	return &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Description: aws.String(fmt.Sprint("round ", round))}
 }

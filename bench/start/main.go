@@ -36,15 +36,14 @@ var kinds = []kind{
 func main() {
 	log.SetFlags(0)
 	runs := flag.Int("n", 20, "starts of each kind")
-	sandbox := flag.String("sandbox", "jail", "thaw's sandbox: jail or oci")
 	flag.Parse()
-	if err := run(context.Background(), *runs, *sandbox); err != nil {
+	if err := run(context.Background(), *runs); err != nil {
 		log.Fatal("bench/start: ", err)
 	}
 }
 
-func run(ctx context.Context, runs int, sandbox string) error {
-	b, err := measure.Open(ctx, "--sandbox", sandbox)
+func run(ctx context.Context, runs int) error {
+	b, err := measure.Open(ctx)
 	if err != nil {
 		return err
 	}

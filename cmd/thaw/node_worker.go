@@ -26,12 +26,7 @@ func (n *node) openSandboxes(ctx context.Context) error {
 	if n.cmd.Network == "nat" {
 		nat = &network.Config{}
 	}
-	switch n.cmd.Sandbox {
-	case "oci":
-		return thaw.Errorf("serve", thaw.Invalid, "oci pending")
-	default:
-		n.launcher, err = jail.New(ctx, jail.Config{Instance: instance(n.cmd.Data), Pool: n.cmd.Pool, NAT: nat, Log: n.log})
-	}
+	n.launcher, err = jail.New(ctx, jail.Config{Instance: instance(n.cmd.Data), Pool: n.cmd.Pool, NAT: nat, Log: n.log})
 	if err != nil {
 		return err
 	}

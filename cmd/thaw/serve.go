@@ -22,8 +22,6 @@ type serveCmd struct {
 	Region      string `help:"The region that ARNs and signatures name." default:"us-east-1" env:"AWS_REGION"`
 	Endpoint    string `help:"URL under which clients reach --listen, where it differs." placeholder:"URL"`
 
-	Sandbox string `help:"What isolates functions: jail (thaw's own, fastest) or oci (an OCI runtime)." enum:"jail,oci" default:"jail"`
-	Runtime string `help:"The OCI runtime of --sandbox oci: a command such as crun or runc." default:"crun"`
 	Pool    int    `help:"Sandboxes prepared ahead of starts." default:"4"`
 	Network string `help:"What functions reach: none (nothing but their Runtime API) or nat (the network beyond this host)." enum:"none,nat" default:"none"`
 
