@@ -3,10 +3,9 @@
 // with a listener on its own loopback. It knows a directory, a command and
 // limits; it knows nothing of functions, images or the Runtime API.
 //
-// Two kinds implement it: jail (our own launcher with a pool of prepared
-// jails) and oci (an OCI runtime by its command line). sandboxtest is the
-// suite that each must pass. docs/sandbox.md says what each layer protects
-// from what.
+// One kind implements it: jail, our own launcher with a pool of prepared jails.
+// sandboxtest is the suite that each kind must pass. docs/sandbox.md says what
+// each layer protects from what.
 package sandbox
 
 import (
