@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs the measurements that SPECIFICATION.md names, one after the other, on a
+# machine that should do nothing else; keeps what they print.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p bench/results
+out=bench/results/$(date +%Y%m%d-%H%M%S).txt
+for name in size start warm; do
+	echo "== bench/$name"
+	go run "./bench/$name"
+done | tee "$out"
+echo "kept in $out"
