@@ -41,11 +41,10 @@ func main() {
 	if err != nil {
 		c.fail(err)
 	}
-	// The command runs; what is left to do here must not delay the news.
-	c.send(wire.Report{Kind: wire.Started, Code: int64(pid)}, -1)
 	if err := surrender(); err != nil {
 		c.fail(err)
 	}
+	c.send(wire.Report{Kind: wire.Started, Code: int64(pid)}, -1)
 	// A launcher that is gone must not leave a running function behind.
 	go func() {
 		var b [1]byte
