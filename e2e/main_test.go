@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,12 +56,12 @@ type world struct {
 
 // newWorld starts a server of its own for the test and stops it at its end,
 // failing if it doesn't end well.
-func newWorld(t *testing.T, flags ...string) *world {
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.RequireFUSE(t)
 	ctx := t.Context()
-	server, err := livetest.Start(ctx, t.TempDir(), flags...)
+	server, err := livetest.Start(ctx, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,14 +146,4 @@ func invoke(ctx context.Context, t *testing.T, client *lambda.Client, name, payl
 		t.Fatal(err)
 	}
 	return string(out.Payload), aws.ToString(out.FunctionError)
-}
-
-// file writes a file into the test's folder and returns its path.
-func (w *world) file(name, text string) string {
-	w.t.Helper()
-	path := filepath.Join(w.t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		w.t.Fatal(err)
-	}
-	return path
 }

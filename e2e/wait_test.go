@@ -19,13 +19,6 @@ func (w *world) waitActive(ctx context.Context, client *lambda.Client, name stri
 	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, waitBound)
 }
 
-// waitUpdated waits, with AWS's own waiter, until an update has ended.
-func (w *world) waitUpdated(ctx context.Context, client *lambda.Client, name string) error {
-	return lambda.NewFunctionUpdatedV2Waiter(client, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
-		o.MinDelay = 50 * time.Millisecond
-	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, waitBound)
-}
-
 // invocation is a plain call of a function.
 func invocation(name string) *lambda.InvokeInput {
 	return &lambda.InvokeInput{FunctionName: &name, Payload: []byte(`{}`)}

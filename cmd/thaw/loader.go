@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,15 +32,15 @@ func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	defer origin.Close()
 	local, err := keys.OpenLocal(filepath.Join(c.Data, "keys"))
 	if err != nil {
-		return err
+		return errors.Join(err, origin.Close())
 	}
-	return loader.Run(ctx, loader.Config{
+	err = loader.Run(ctx, loader.Config{
 		RunDir: readDir(c.Data), Origin: origin, Objects: origin, Keys: local, Log: log,
 		L1: l1.Options{Dir: filepath.Join(c.Data, "l1"), DiskBytes: c.L1Disk << 20, MemoryBytes: c.L1Memory << 20},
 	})
+	return errors.Join(err, origin.Close())
 }
 
 // holderCmd is the process that keeps the mounts alive while loaders come and

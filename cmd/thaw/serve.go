@@ -99,7 +99,7 @@ func (c *serveCmd) memoryMB() int {
 	if err := syscall.Sysinfo(&info); err != nil {
 		return 4096
 	}
-	return int(uint64(info.Totalram) * uint64(info.Unit) * 3 / 4 >> 20)
+	return int(info.Totalram * uint64(info.Unit) * 3 / 4 >> 20)
 }
 
 // lockFolder makes sure that one server at a time works on a data folder.

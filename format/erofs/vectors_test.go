@@ -83,14 +83,14 @@ func badVectors(t testing.TB) []badVector {
 		text := strings.TrimSpace(string(readVector(t, "bad/"+v.name)))
 		for line := range strings.SplitSeq(text, "\n") {
 			key, value, _ := strings.Cut(line, ": ")
-			switch {
-			case key == "why":
+			switch key {
+			case "why":
 				v.why = value
-			case key == "finds":
+			case "finds":
 				v.finds = value
-			case key == "base":
+			case "base":
 				v.image = readVector(t, "good/"+value+".erofs")
-			case key == "checksum":
+			case "checksum":
 				seal = value != "kept"
 			default:
 				if v.image, err = change(v.image, key, value); err != nil {

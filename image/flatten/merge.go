@@ -126,7 +126,7 @@ func (m *merger) applyEntry(e *entry) error {
 		m.whiteout(base)
 		return nil
 	}
-	if err := m.makeMissing(e.name, base); err != nil {
+	if err := m.makeMissing(e.name); err != nil {
 		return err
 	}
 	return m.place(m.last(), base, e)

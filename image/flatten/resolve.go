@@ -76,8 +76,8 @@ func (m *merger) child(name string) *node {
 }
 
 // makeMissing makes the directories that resolve did not find, and marks the
-// whole path as touched by this layer, as base is about to be made at its end.
-func (m *merger) makeMissing(entry, base string) error {
+// whole path as touched by this layer, as an entry is about to be made at its end.
+func (m *merger) makeMissing(entry string) error {
 	if !m.last().isDir() {
 		return invalid(m.name, entry, "is below something that is not a directory")
 	}

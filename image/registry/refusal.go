@@ -94,14 +94,14 @@ func kindOfCode(code Code) thaw.Kind {
 
 // statusOf is the one place where an error becomes an HTTP status.
 func statusOf(code Code, kind thaw.Kind) int {
-	switch {
-	case code == CodeUnauthorized:
+	switch code {
+	case CodeUnauthorized:
 		return http.StatusUnauthorized
-	case code == CodeTagImmutable:
+	case CodeTagImmutable:
 		return http.StatusBadRequest
-	case code == CodeUnsupported:
+	case CodeUnsupported:
 		return http.StatusMethodNotAllowed
-	case code == CodeRangeInvalid:
+	case CodeRangeInvalid:
 		return http.StatusRequestedRangeNotSatisfiable
 	}
 	switch kind {

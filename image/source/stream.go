@@ -33,7 +33,7 @@ type openAt func(ctx context.Context, offset int64) (io.ReadCloser, error)
 // stream reads something of a known size from a network, and opens it again
 // where it broke off. Close may be called while Read runs and ends it.
 type stream struct {
-	ctx    context.Context // of all connections: ended by Close
+	ctx    context.Context //nolint:containedctx // of all connections: ended by Close, which is its owner
 	cancel context.CancelFunc
 	open   openAt
 	size   int64

@@ -60,7 +60,7 @@ func (h *Handler) updateFunctionCode(c *call) error {
 		return err
 	}
 	f, err := h.options.Control.UpdateCode(c.r.Context(), c.identity.Tenant, control.CodeUpdate{Name: c.r.PathValue("function"),
-		ImageURI: in.codeRequest.ImageUri, Architectures: in.Architectures, Revision: in.RevisionId, DryRun: in.DryRun})
+		ImageURI: in.ImageUri, Architectures: in.Architectures, Revision: in.RevisionId, DryRun: in.DryRun})
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (r *functionRequest) refuseUnsupported() error {
 	}{
 		{r.PackageType != "" && r.PackageType != "Image", "PackageType must be Image: this server runs container images only."},
 		{r.Code.isArchive() || r.isArchive(), "ZipFile and S3 objects are not supported: this server runs container images only. Give an ImageUri."},
-		{r.Code.SourceKMSKeyArn != "" || r.codeRequest.SourceKMSKeyArn != "", "SourceKMSKeyArn is not supported: images have no archive to encrypt."},
+		{r.Code.SourceKMSKeyArn != "" || r.SourceKMSKeyArn != "", "SourceKMSKeyArn is not supported: images have no archive to encrypt."},
 		{r.Runtime != "" || r.Handler != "" || len(r.Layers) > 0, "Please don't provide Runtime, Handler or Layers for a function made of an image: the image holds them."},
 		{r.Publish || r.PublishTo != "", "Publish is not supported: this server keeps no versions, only $LATEST. Send the request without it."},
 		{len(r.VpcConfig.SubnetIds)+len(r.VpcConfig.SecurityGroupIds) > 0, "VpcConfig is not supported: the operator of this server sets the network of functions."},

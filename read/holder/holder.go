@@ -108,7 +108,7 @@ func serve(ctx context.Context, socket string, dev *os.File, log *slog.Logger) e
 			return errors.Join(err, l.Close())
 		}
 		wg.Go(func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if err := hand(conn, dev); err != nil {
 				log.Warn("holder: could not hand over the mount", "err", err)
 			}

@@ -94,7 +94,7 @@ type server struct {
 
 	// ahead owns the goroutines that fetch ahead; they end with life.
 	ahead errgroup.Group
-	life  context.Context // Run's: work that outlives a request ends with it
+	life  context.Context //nolint:containedctx // Run's: work that outlives a request ends with it
 }
 
 func serve(ctx context.Context, c Config, cache *l1.L1) error {

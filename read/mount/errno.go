@@ -13,7 +13,7 @@ func errnoOf(err error) syscall.Errno {
 	if err == nil {
 		return 0
 	}
-	if e, ok := err.(syscall.Errno); ok { // this package's own; one that a file's error wraps is not meant for the kernel
+	if e, ok := err.(syscall.Errno); ok { //nolint:errorlint // this package's own; one that a file's error wraps is not meant for the kernel
 		return e
 	}
 	switch thaw.KindOf(err) {

@@ -78,11 +78,11 @@ func (h *handler) answer(req request, w *work) {
 func (h *handler) dispatch(req request, w *work) (int, error) {
 	switch req.op {
 	case opRead:
-		return h.read(req, w.ctx)
+		return h.read(w.ctx, req)
 	case opLookup:
-		return h.lookup(req, w.ctx)
+		return h.lookup(w.ctx, req)
 	case opGetattr:
-		return h.getattr(req, w.ctx)
+		return h.getattr(w.ctx, req)
 	case opOpen:
 		return h.open(req)
 	case opOpendir:
@@ -120,7 +120,7 @@ func (h *handler) reply(req request, n int, err error) {
 	}
 }
 
-func (h *handler) read(req request, ctx context.Context) (int, error) {
+func (h *handler) read(ctx context.Context, req request) (int, error) {
 	if len(req.body) < 20 {
 		return 0, thaw.Errorf("read", thaw.Invalid, "a short request")
 	}
@@ -135,7 +135,7 @@ func (h *handler) read(req request, ctx context.Context) (int, error) {
 	return n.file.ReadAt(ctx, h.room(int(size)), int64(off))
 }
 
-func (h *handler) lookup(req request, ctx context.Context) (int, error) {
+func (h *handler) lookup(ctx context.Context, req request) (int, error) {
 	if req.node != rootNode {
 		return 0, syscall.ENOTDIR
 	}
@@ -160,7 +160,7 @@ func (h *handler) putEntry(a attr) int {
 	return h.put(a.append(b))
 }
 
-func (h *handler) getattr(req request, ctx context.Context) (int, error) {
+func (h *handler) getattr(ctx context.Context, req request) (int, error) {
 	a := attr{node: rootNode, mode: syscall.S_IFDIR | 0o500, link: 2}
 	if req.node != rootNode {
 		n, err := h.s.files.byNode(req.node)

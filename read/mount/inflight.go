@@ -3,6 +3,7 @@ package mount
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -28,9 +29,9 @@ type inflight struct {
 
 // work is one request that may wait.
 type work struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // a request of the kernel is what the context is of
 	cancel context.CancelCauseFunc
-	parent context.Context
+	parent context.Context //nolint:containedctx // the server's, to tell its end from the request's
 	unique uint64
 	pid    uint32
 
@@ -71,9 +72,9 @@ func (w *work) verdict(err error) error {
 	switch cause := context.Cause(w.ctx); {
 	case err == nil:
 		return nil
-	case cause == errKilled:
+	case errors.Is(cause, errKilled):
 		return cause
-	case cause == errTimedOut:
+	case errors.Is(cause, errTimedOut):
 		return thaw.Errorf("", thaw.Unavailable, "%w: %w", errTimedOut, err)
 	case thaw.KindOf(err) == thaw.Canceled:
 		return thaw.Errorf("", thaw.Internal, "canceled though nobody asked: %w", err)

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"syscall"
@@ -48,7 +49,7 @@ func (h *handler) teach(req request) (int, error) {
 	case opLookup:
 		return h.putEntry(a), nil
 	case opGetattr:
-		return h.getattr(request{node: rootNode}, nil)
+		return h.getattr(context.Background(), request{node: rootNode})
 	case opOpen:
 		return h.opened(openDirectIO), nil
 	case opRelease:

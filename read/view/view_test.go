@@ -3,6 +3,7 @@ package view_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
@@ -128,7 +129,7 @@ func TestReadsEqualTheImage(t *testing.T) {
 		})
 	}
 	readers.Wait()
-	if n, err := v.ReadAt(t.Context(), make([]byte, 1), v.Size()); n != 0 || err != io.EOF {
+	if n, err := v.ReadAt(t.Context(), make([]byte, 1), v.Size()); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("read at the end: %d, %v", n, err)
 	}
 }

@@ -164,7 +164,10 @@ func ChunkLister(t *testing.T, open Open) {
 		}
 		mustSync(t, s)
 		n := 0
-		for range s.Chunks(t.Context()) {
+		for _, err := range s.Chunks(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if n++; n == 3 {
 				break
 			}

@@ -141,7 +141,10 @@ func objectListing(t *testing.T, s Store) {
 	wantKeys(t, s, "x")
 	wantKeys(t, s, "../")
 	n := 0
-	for range s.ListObjects(t.Context(), "") {
+	for _, err := range s.ListObjects(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if n++; n == 2 {
 			break
 		}

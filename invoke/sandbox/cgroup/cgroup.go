@@ -139,12 +139,12 @@ func (p *Parent) Views() []View {
 func (p *Parent) Make(id string) (*Group, error) {
 	g := &Group{h: p.h, rel: filepath.Join(p.rel, id)}
 	if err := p.h.make(g.rel); err != nil {
-		rmdirs(p.h.dirs(g.rel))
+		_ = rmdirs(p.h.dirs(g.rel)) // err says what failed
 		return nil, thaw.Wrap("cgroup: make "+id, err)
 	}
 	if h, ok := p.h.(*v1); ok {
 		if err := h.denyDevices(g.rel); err != nil {
-			rmdirs(p.h.dirs(g.rel))
+			_ = rmdirs(p.h.dirs(g.rel))
 			return nil, thaw.Wrap("cgroup: make "+id, err)
 		}
 	}
@@ -180,7 +180,7 @@ func (p *Parent) clear(ctx context.Context) error {
 	if err := parent.Remove(ctx); err != nil {
 		return err
 	}
-	rmdirs(p.h.dirs(folder)) // stays where another instance is below it
+	_ = rmdirs(p.h.dirs(folder)) // stays where another instance is below it
 	return nil
 }
 
@@ -324,7 +324,7 @@ func rmdirs(dirs []string) error {
 				errs = append(errs, rmdirs([]string{filepath.Join(dir, e.Name())}))
 			}
 		}
-		if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
+		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, syscall.ENOENT) {
 			errs = append(errs, &os.PathError{Op: "rmdir", Path: dir, Err: err})
 		}
 	}

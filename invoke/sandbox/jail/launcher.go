@@ -194,7 +194,7 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*ru
 	if err != nil {
 		return nil, thaw.Wrap("jail: output", err)
 	}
-	order := l.order(spec, p)
+	order := l.order(spec)
 	order.Stdout, order.Stderr, order.SharedOutput = out.Stdout, out.Stderr, out.Shared
 	err = p.control.send(order.Encode(), append([]*os.File{root}, out.Writers...)...)
 	out.CloseWriters()
@@ -214,7 +214,7 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*ru
 	return nil, err
 }
 
-func (l *Launcher) order(spec sandbox.Spec, p *prepared) wire.Start {
+func (l *Launcher) order(spec sandbox.Spec) wire.Start {
 	o := wire.Start{
 		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Hostname: spec.Hostname,
 		Hosts: fmt.Sprintf("127.0.0.1 localhost %s sandbox.localdomain\n::1 localhost ip6-localhost ip6-loopback\n", spec.Hostname),

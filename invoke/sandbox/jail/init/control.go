@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -20,10 +21,10 @@ func step(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if t, ok := err.(*trouble); ok {
+	if t, ok := errors.AsType[*trouble](err); ok {
 		return t
 	}
-	errno, _ := err.(unix.Errno)
+	errno, _ := errors.AsType[unix.Errno](err)
 	return &trouble{wire.Report{Kind: wire.Failed, What: what, Errno: int64(errno)}}
 }
 
@@ -103,10 +104,10 @@ func (c control) send(r wire.Report, fd int) {
 
 // fail reports an error and ends the jail.
 func (c control) fail(err error) {
-	if t, ok := err.(*trouble); ok {
+	if t, ok := errors.AsType[*trouble](err); ok {
 		c.send(t.report, -1)
 	} else {
-		errno, _ := err.(unix.Errno)
+		errno, _ := errors.AsType[unix.Errno](err)
 		c.send(wire.Report{Kind: wire.Failed, What: "init", Errno: int64(errno)}, -1)
 	}
 	os.Exit(1)

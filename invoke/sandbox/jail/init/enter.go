@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"strconv"
 
@@ -101,7 +102,7 @@ func bindFile(path, content string, target int) error {
 		return nil
 	}
 	if err := put(path, content); err != nil {
-		if e, ok := err.(*os.PathError); ok {
+		if e, ok := errors.AsType[*os.PathError](err); ok {
 			return e.Err
 		}
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 
@@ -122,7 +123,7 @@ func locate(order wire.Start) (string, error) {
 		if err == nil {
 			return path, nil
 		}
-		if err != unix.ENOENT && err != unix.ENOTDIR {
+		if !absent(err) {
 			last = err // found, but not usable: worth more than "not found"
 		}
 	}
@@ -144,9 +145,13 @@ func executable(path string) error {
 	return unix.Faccessat2(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
 }
 
+// absent reports whether err says that there is nothing of that name.
+func absent(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
+
 // denies reports whether err tells of the image, not of the host.
 func denies(err error) bool {
-	switch err {
+	errno, _ := errors.AsType[unix.Errno](err)
+	switch errno {
 	case unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.EPERM, unix.ELOOP, unix.ENAMETOOLONG,
 		unix.ENOEXEC, unix.EISDIR, unix.E2BIG, unix.ELIBBAD, unix.EINVAL:
 		return true
@@ -155,7 +160,7 @@ func denies(err error) bool {
 }
 
 func fault(code int64, path string, err error) error {
-	errno, _ := err.(unix.Errno)
+	errno, _ := errors.AsType[unix.Errno](err)
 	return &trouble{wire.Report{Kind: wire.Fault, Code: code, What: path, Errno: int64(errno)}}
 }
 
@@ -165,7 +170,7 @@ func entryFault(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case err == unix.ENOENT || err == unix.ENOTDIR:
+	case absent(err):
 		return fault(faultMissing, path, err)
 	case denies(err):
 		return fault(faultNotExecutable, path, err)

@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -60,15 +61,8 @@ func outcome(err error) string {
 	if err == nil {
 		return "ok"
 	}
-	for e := err; e != nil; {
-		if errno, ok := e.(syscall.Errno); ok {
-			return unix.ErrnoName(errno)
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return unix.ErrnoName(errno)
 	}
 	return err.Error()
 }
@@ -233,9 +227,7 @@ func steal(args []string) {
 func resist([]string) {
 	signal.Ignore()
 	fmt.Println("ready")
-	select {
-	case <-time.After(time.Hour):
-	}
+	time.Sleep(time.Hour)
 }
 
 // orphans makes children whose parent ends at once, then counts the zombies.
