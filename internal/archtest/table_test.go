@@ -13,6 +13,7 @@ var table = map[string]rule{
 	"format/erofs":    {local: []string{""}},
 	"format/manifest": {local: []string{""}},
 	"format/seal":     {local: []string{""}, ciphers: true},
+	"format/stripe":   {local: []string{""}, external: []string{"github.com/klauspost/reedsolomon"}},
 
 	// The image path. Of it only ingest can hold a chunk's key.
 	"image/flatten":           {local: []string{"", "format/erofs"}},
