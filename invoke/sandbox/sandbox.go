@@ -146,6 +146,15 @@ type Booster interface {
 	EndBoost(ctx context.Context) error
 }
 
+// Drainer is a sandbox whose output can be waited for. The lines of a log stand
+// in their true order only with it: a runtime prints, then asks for the next
+// invocation, and the two reach the worker by different ways.
+type Drainer interface {
+	// Drain returns once all that the sandbox had printed when it was called
+	// is written to the Spec's writers. It does not wait for more output.
+	Drain()
+}
+
 // Exit says how a command ended.
 type Exit struct {
 	Code   int            // exit code; -1 where a signal ended it or it never ran

@@ -25,7 +25,7 @@ type failure struct {
 	message   string // without the request's id; "" where the runtime reported
 	status    string // "error" or "timeout", as in REPORT
 	reported  *runtimeapi.Response
-	launch    error // the command was not executed: trying again is useless
+	launch    bool // the command was not executed
 }
 
 // exitFailure says how a runtime ended. Lambda's words are those of Go's
@@ -50,7 +50,7 @@ func exitFailure(e sandbox.Exit) *failure {
 
 // launchFailure says why a command could not be executed.
 func launchFailure(err error) *failure {
-	f := &failure{errorType: errorEntrypoint, message: err.Error(), status: "error", launch: err}
+	f := &failure{errorType: errorEntrypoint, message: err.Error(), status: "error", launch: true}
 	e, ok := errors.AsType[*sandbox.ExecError](err)
 	if !ok {
 		return f

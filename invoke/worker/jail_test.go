@@ -98,6 +98,13 @@ func TestJail(t *testing.T) {
 			t.Fatalf("no %q: %s", want, show(res))
 		}
 	}
+	for range 5 { // what it prints stands before END, however late the pipe is read
+		res, _ := w.do(f, ask{Do: "print", Text: "hello"})
+		if log := string(res.LogTail); strings.Index(log, "without an end\n") > strings.Index(log, "END RequestId: ") ||
+			!strings.Contains(log, "without an end\n") {
+			t.Fatalf("%s", show(res))
+		}
+	}
 	for range 20 { // frozen between, or being frozen
 		res, again := w.do(f, ask{})
 		if res.ColdStart || again.Pid != first.Pid {

@@ -113,17 +113,9 @@ func (s *slot) memoryPeak(now time.Time, anew bool) int64 {
 	return s.peak
 }
 
-// Drainer is a sandbox whose output can be waited for. The lines of a log stand
-// in their true order only with it: a runtime prints, then asks for the next
-// invocation, and the two reach the worker by different ways.
-type Drainer interface {
-	// Drain returns once all that the sandbox had printed when it was called
-	// is written to the Spec's writers. It does not block for want of output.
-	Drain()
-}
-
+// drain has what the sandbox printed up to now logged.
 func (s *slot) drain() {
-	if d, ok := s.box.(Drainer); ok {
+	if d, ok := s.box.(sandbox.Drainer); ok {
 		d.Drain()
 	}
 }

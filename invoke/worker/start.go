@@ -31,9 +31,6 @@ func (in *invocation) start(s *slot) (*failure, error) {
 		return nil, err
 	}
 	in.result.Timings.Init = time.Since(begin)
-	if fail.launch != nil {
-		return fail, nil
-	}
 	in.handed = time.Now()
 	fail, err = in.boot(s, in.f.Timeout)
 	if err == nil && fail != nil {
@@ -85,7 +82,7 @@ func (in *invocation) boot(s *slot, limit time.Duration) (*failure, error) {
 		return &failure{errorType: report.ErrorType, status: "error", reported: &report}, nil
 	case <-s.box.Done():
 		fail := exitFailure(s.box.Exit())
-		if fail.launch != nil {
+		if fail.launch {
 			s.log.Platform(launchLine(in.f, fail))
 		}
 		return fail, nil

@@ -77,7 +77,8 @@ func TestInitTimesOutTwice(t *testing.T) {
 	}
 }
 
-// TestLaunchErrors: what is no error of the host is the function's, tried once.
+// TestLaunchErrors: what is no error of the host is the function's, and tried
+// twice like any init.
 func TestLaunchErrors(t *testing.T) {
 	for name, row := range map[string]struct {
 		change       func(*Function)
@@ -108,7 +109,7 @@ func TestLaunchErrors(t *testing.T) {
 			}
 			status := "Status: error\tError Type: " + row.typ
 			report := strings.Replace(logReport, "Used: 31", "Used: [0-9]+", 1)
-			expectLog(t, res, row.line, logInitReport+"init\t"+status, logStart,
+			expectLog(t, res, row.line, logInitReport+"init\t"+status, row.line, logInitReport+"invoke\t"+status, logStart,
 				"RequestId: "+id+" Error: "+row.message, row.typ, logEnd, report+status)
 		})
 	}

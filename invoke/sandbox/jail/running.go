@@ -20,8 +20,8 @@ import (
 // a writer that does not take its last output.
 const outputPatience = 2 * time.Second
 
-// running is a started jail. It implements [sandbox.Sandbox], [sandbox.Meter]
-// and [sandbox.Booster].
+// running is a started jail. It implements [sandbox.Sandbox], [sandbox.Meter],
+// [sandbox.Booster] and [sandbox.Drainer].
 type running struct {
 	launcher *Launcher
 	p        *prepared
@@ -43,6 +43,7 @@ var (
 	_ sandbox.Sandbox = (*running)(nil)
 	_ sandbox.Meter   = (*running)(nil)
 	_ sandbox.Booster = (*running)(nil)
+	_ sandbox.Drainer = (*running)(nil)
 )
 
 // newRunning watches over a jail whose init sent report: Started or Fault.
@@ -87,6 +88,9 @@ func (s *running) Done() <-chan struct{} { return s.done }
 
 // Exit implements [sandbox.Sandbox].
 func (s *running) Exit() sandbox.Exit { return s.exit }
+
+// Drain implements [sandbox.Drainer].
+func (s *running) Drain() { s.out.Drain() }
 
 // Pid implements [sandbox.Meter].
 func (s *running) Pid() int { return s.p.process.Pid }

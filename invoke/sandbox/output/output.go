@@ -3,9 +3,11 @@
 package output
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +23,21 @@ type Pipes struct {
 	Stderr  bool // stderr has a pipe, its own or stdout's
 	Shared  bool // one pipe serves both
 
-	readers []*os.File
-	sinks   []io.Writer
+	pipes   []*pipe
 	pumping sync.WaitGroup
+}
+
+// readBytes is how much of a pipe is read at once.
+const readBytes = 32 << 10
+
+// pipe is our end of one pipe. Both its goroutine and Drain read it.
+type pipe struct {
+	file *os.File
+	raw  syscall.RawConn
+
+	mu   sync.Mutex // held from a read to the end of its write: so lines keep their order
+	sink io.Writer
+	buf  []byte
 }
 
 // Open makes a pipe for each writer that is not nil, and one for both where
@@ -56,14 +70,13 @@ func (p *Pipes) add(sink io.Writer, uid, gid int) error {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
-	err := unix.SetNonblock(fds[0], true)
-	p.readers = append(p.readers, os.NewFile(uintptr(fds[0]), "sandbox output"))
+	nonblock := unix.SetNonblock(fds[0], true)
+	r := &pipe{file: os.NewFile(uintptr(fds[0]), "sandbox output"), sink: sink, buf: make([]byte, readBytes)}
+	p.pipes = append(p.pipes, r)
 	p.Writers = append(p.Writers, os.NewFile(uintptr(fds[1]), "sandbox output"))
-	p.sinks = append(p.sinks, sink)
-	if err != nil {
-		return err
-	}
-	return unix.Fchown(fds[1], uid, gid)
+	raw, err := r.file.SyscallConn()
+	r.raw = raw
+	return errors.Join(nonblock, err, unix.Fchown(fds[1], uid, gid))
 }
 
 // CloseWriters closes the sandbox's ends, once the sandbox has them.
@@ -77,25 +90,78 @@ func (p *Pipes) CloseWriters() {
 // Abandon closes all ends of pipes that were never pumped.
 func (p *Pipes) Abandon() {
 	p.CloseWriters()
-	for _, r := range p.readers {
-		_ = r.Close()
+	for _, r := range p.pipes {
+		_ = r.file.Close()
 	}
 }
 
 // Pump begins to copy, one goroutine a pipe.
 func (p *Pipes) Pump() {
-	for i, r := range p.readers {
-		p.pumping.Go(func() { pump(p.sinks[i], r) })
+	for _, r := range p.pipes {
+		p.pumping.Go(r.pump)
 	}
 }
 
-// pump copies until the pipe ends. It reads on where the writer fails: a
-// sandbox must not hang, or die of SIGPIPE, because of its log.
-func pump(sink io.Writer, r *os.File) {
-	if _, err := io.Copy(sink, r); err != nil {
-		_, _ = io.Copy(io.Discard, r)
+// pump copies until the pipe ends, or until Wait has lost patience.
+func (r *pipe) pump() {
+	for more := true; more; {
+		err := r.raw.Read(func(fd uintptr) bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			n, err := r.move(fd, readBytes)
+			more = n > 0
+			return err == nil
+		})
+		more = more && err == nil
 	}
-	_ = r.Close()
+	_ = r.file.Close()
+}
+
+// move takes at most so many bytes from the pipe to the sink, in one read: none
+// and no error at the pipe's end, EAGAIN where none are there. It reads on
+// where the sink fails: a sandbox must not hang, or die of SIGPIPE, because of
+// its log. The caller holds mu.
+func (r *pipe) move(fd uintptr, limit int) (int, error) {
+	n, err := unix.Read(int(fd), r.buf[:min(limit, readBytes)])
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(int(fd), r.buf[:min(limit, readBytes)])
+	}
+	if err != nil {
+		if errors.Is(err, unix.EAGAIN) {
+			return 0, err
+		}
+		return 0, nil // as good as its end
+	}
+	if n > 0 {
+		if _, err := r.sink.Write(r.buf[:n]); err != nil {
+			r.sink = io.Discard
+		}
+	}
+	return n, nil
+}
+
+// Drain returns once what was in the pipes when it was called is written. It
+// waits for nothing that may be printed later, but for a writer that is slow.
+func (p *Pipes) Drain() {
+	for _, r := range p.pipes {
+		_ = r.raw.Control(r.drain) // a pipe at its end is drained
+	}
+}
+
+// drain does so for one pipe. What its goroutine has read is written once mu is
+// had; how much is in the pipe bounds the rest, for a process may print on and
+// on.
+func (r *pipe) drain(fd uintptr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ) // FIONREAD by its other name
+	for err == nil && left > 0 {
+		var n int
+		if n, err = r.move(fd, left); n == 0 {
+			return
+		}
+		left -= n
+	}
 }
 
 // Wait returns once everything is copied, the sandbox's processes being gone.
@@ -109,8 +175,8 @@ func (p *Pipes) Wait(patience time.Duration) {
 	select {
 	case <-done:
 	case <-timer.C:
-		for _, r := range p.readers {
-			_ = r.SetReadDeadline(time.Unix(1, 0))
+		for _, r := range p.pipes {
+			_ = r.file.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,12 @@ func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
+}
+
+func (b *buffer) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Len()
 }
 
 func open(t *testing.T, p *Pipes, err error) *Pipes {
@@ -90,4 +97,48 @@ func TestAStuckWriterDoesNotHoldUpTheEnd(t *testing.T) {
 	p.Wait(10 * time.Millisecond) // returns
 	close(s.release)
 	p.pumping.Wait()
+}
+
+// TestDrain: what was written before is there after, whichever goroutine read
+// it, and in its order; a process that prints on holds nobody up.
+func TestDrain(t *testing.T) {
+	var out buffer
+	p, err := Open(&out, nil, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	p.Pump()
+	var want bytes.Buffer
+	for i := range 2000 {
+		line := strings.Repeat("x", i*7%5000) + "\n"
+		want.WriteString(line)
+		if _, err := p.Writers[0].WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+		p.Drain()
+		if got := out.size(); got != want.Len() {
+			t.Fatalf("line %d: %d of %d bytes are there", i, got, want.Len())
+		}
+	}
+	if out.b.String() != want.String() {
+		t.Fatal("the order is lost")
+	}
+	printing, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(printing)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = p.Writers[0].Write(make([]byte, 60<<10))
+			}
+		}
+	}()
+	for range 100 {
+		p.Drain()
+	}
+	close(stop)
+	<-printing
+	p.CloseWriters()
+	p.Wait(time.Minute)
+	p.Drain() // of a pipe that is closed: nothing
 }

@@ -92,6 +92,28 @@ func testFreeze(t *testing.T, h *harness) {
 	}
 }
 
+// testDrain: a frozen sandbox prints nothing more, so after Drain nothing more
+// can arrive.
+func testDrain(t *testing.T, h *harness) {
+	b := h.start(t, nil, "tick")
+	b.says(t, "1")
+	drainer, ok := b.Sandbox.(sandbox.Drainer)
+	if !ok {
+		t.Fatal("the sandbox is no Drainer")
+	}
+	if err := b.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	drainer.Drain()
+	before := b.out.String()
+	time.Sleep(20 * time.Millisecond)
+	if after := b.out.String(); after != before {
+		t.Errorf("%q arrived after Drain", after[len(before):])
+	}
+	b.stop(t)
+	drainer.Drain() // of one that is stopped: nothing
+}
+
 // ends stops a sandbox and checks that nothing of it runs.
 func ends(t *testing.T, b *box) {
 	t.Helper()
