@@ -1,12 +1,15 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -204,6 +207,55 @@ func TestReadMergesStreams(t *testing.T) {
 	}
 	if len(streams) != 2 {
 		t.Fatalf("streams %v", streams)
+	}
+}
+
+// TestReadingHoldsNoLog: a reader of long files holds a small part of them,
+// while it merges them in order.
+func TestReadingHoldsNoLog(t *testing.T) {
+	s, _ := create(t, DefaultLimits())
+	dir, err := s.functionDir(tenant, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const files, lines = 4, 4096
+	begin := time.Now().UTC().Truncate(time.Millisecond)
+	for i := range files {
+		var text bytes.Buffer
+		for j := range lines {
+			at := begin.Add(time.Duration(j*files+i) * time.Millisecond)
+			fmt.Fprintf(&text, "%s %d %s\n", at.Format(timeLayout), j*files+i, strings.Repeat("x", 1000))
+		}
+		base := strings.ReplaceAll(NewStream("$LATEST", begin), "/", "-")
+		if err := os.WriteFile(filepath.Join(dir, base+".0.log"), text.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before, n := held(), 0
+	for e, err := range s.Read(t.Context(), tenant, name, ReadOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := strings.Cut(e.Text, " "); got != strconv.Itoa(n) {
+			t.Fatalf("event %d is %s", n, got)
+		}
+		if n++; n == files*lines/2 {
+			if grown := held() - before; grown > 1<<20 {
+				t.Errorf("%d bytes are held of a log of 16 MiB", grown)
+			}
+		}
+	}
+	if n != files*lines {
+		t.Errorf("%d events, %d were written", n, files*lines)
 	}
 }
 
