@@ -169,7 +169,7 @@ func (n *node) openRegistry(ctx context.Context) error {
 	// that is kept.
 	mac := hmac.New(sha256.New, n.keys.SaltMaster())
 	mac.Write([]byte("thaw registry token secret"))
-	n.tokens, err = registry.NewTokenIssuer(mac.Sum(nil))
+	n.tokens, err = registry.NewTokenIssuer(mac.Sum(nil), n.lookup)
 	return err
 }
 

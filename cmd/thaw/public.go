@@ -20,9 +20,9 @@ func (n *node) publicHandler() http.Handler {
 	images := registry.NewHandler(n.registry, registry.BasicAuth(n.tokens, n.lookup), n.tokens)
 	repositories := ecr.New(ecr.Config{
 		Store: n.registry, Tokens: n.tokens, Region: n.cmd.Region, Log: n.log,
-		Identify: func(r *http.Request) (thaw.TenantID, error) {
+		Identify: func(r *http.Request) (thaw.TenantID, string, error) {
 			id, err := verifier.Verify(r.Context(), r)
-			return id.Tenant, err
+			return id.Tenant, id.AccessKeyID, err
 		},
 		DeniedCode: func(err error) (string, string) {
 			if rejection, ok := errors.AsType[*sigv4.Rejection](err); ok {

@@ -19,6 +19,12 @@ type Auth func(*http.Request) (Identity, error)
 // [thaw.Denied] where there is no such key.
 type Lookup func(ctx context.Context, accessKey string) (secret string, tenant thaw.TenantID, err error)
 
+// unknownKey reports whether a [Lookup] failed since there is no such key.
+func unknownKey(err error) bool {
+	kind := thaw.KindOf(err)
+	return kind == thaw.NotFound || kind == thaw.Denied
+}
+
 // tokenUser is the user name that ECR's clients send with a token.
 const tokenUser = "AWS"
 
@@ -34,7 +40,7 @@ func BasicAuth(tokens *TokenIssuer, lookup Lookup) Auth {
 		case !ok:
 			return Identity{}, refuse(CodeUnauthorized, "only basic authentication is understood")
 		case user == tokenUser:
-			claims, err := tokens.Verify(password, time.Now())
+			claims, err := tokens.Verify(r.Context(), password, time.Now())
 			if err == nil && claims.Scope != "" {
 				err = refuse(CodeUnauthorized, "this token is not for logging in")
 			}
@@ -44,7 +50,7 @@ func BasicAuth(tokens *TokenIssuer, lookup Lookup) Auth {
 			return Identity{Tenant: claims.Tenant}, nil
 		}
 		secret, tenant, err := lookup(r.Context(), user)
-		if kind := thaw.KindOf(err); err != nil && kind != thaw.NotFound && kind != thaw.Denied {
+		if err != nil && !unknownKey(err) {
 			return Identity{}, err
 		}
 		// Compared also where there is no such key, and by hashes, so that the

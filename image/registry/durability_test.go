@@ -39,7 +39,7 @@ func serveUntilKilled(dir string) {
 	}
 	store, err := registry.Open(options(dir))
 	fail(err)
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{7}, 32))
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{7}, 32), lookup)
 	fail(err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	fail(err)

@@ -71,7 +71,7 @@ func (q *request) authenticate() error {
 		q.id = id
 		return err
 	}
-	claims, err := q.tokens.Verify(token, time.Now())
+	claims, err := q.tokens.Verify(q.r.Context(), token, time.Now())
 	if err != nil {
 		return err
 	}

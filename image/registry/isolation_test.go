@@ -145,23 +145,26 @@ func TestLogins(t *testing.T) {
 		return token
 	}
 	soon := time.Now().Add(time.Hour).Unix()
-	stranger, err := registry.NewTokenIssuer([]byte(strings.Repeat("x", 32)))
+	stranger, err := registry.NewTokenIssuer([]byte(strings.Repeat("x", 32)), lookup)
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged, err := stranger.Issue(registry.Claims{Tenant: alice, Expires: soon})
+	forged, err := stranger.Issue(registry.Claims{Tenant: alice, Key: "key-" + string(alice), Expires: soon})
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := login(registry.Claims{Tenant: alice, Expires: soon})
+	good := login(registry.Claims{Tenant: alice, Key: "key-" + string(alice), Expires: soon})
 	for _, try := range []struct {
 		why, user, password string
 		status              int
 	}{
 		{"token", "AWS", good, 200},
 		{"key", "key-" + string(alice), secretOf(alice), 200},
-		{"expired", "AWS", login(registry.Claims{Tenant: alice, Expires: time.Now().Unix()}), 401},
-		{"for a blob", "AWS", login(registry.Claims{Tenant: alice, Expires: soon, Scope: "blob app@" + unknownDigest}), 401},
+		{"expired", "AWS", login(registry.Claims{Tenant: alice, Key: "key-" + string(alice), Expires: time.Now().Unix()}), 401},
+		{"its key was rotated", "AWS", login(registry.Claims{Tenant: alice, Key: "key-before", Expires: soon}), 401},
+		{"another tenant's key", "AWS", login(registry.Claims{Tenant: alice, Key: "key-" + string(bob), Expires: soon}), 401},
+		{"without a key", "AWS", login(registry.Claims{Tenant: alice, Expires: soon}), 401},
+		{"for a blob", "AWS", login(registry.Claims{Tenant: alice, Key: "key-" + string(alice), Expires: soon, Scope: "blob app@" + unknownDigest}), 401},
 		{"forged", "AWS", forged, 401},
 		{"changed", "AWS", good[:len(good)-1] + map[bool]string{true: "A", false: "E"}[good[len(good)-1] == 'E'], 401},
 		{"cut", "AWS", good[:len(good)/2], 401},
@@ -192,7 +195,7 @@ func TestLogins(t *testing.T) {
 
 	// A download token opens its blob and nothing else.
 	d := digest([]byte("x"))
-	token := login(registry.Claims{Tenant: alice, Scope: registry.BlobScope("app", mustHash(t, d)), Expires: soon})
+	token := login(registry.Claims{Tenant: alice, Key: "key-" + string(alice), Scope: registry.BlobScope("app", mustHash(t, d)), Expires: soon})
 	query := "?" + registry.DownloadParam + "="
 	s.do(t, call{method: "GET", path: "/v2/app/blobs/" + d + query + token, status: 200})
 	s.do(t, call{method: "GET", path: "/v2/app/blobs/" + unknownDigest + query + token, status: 401})

@@ -42,7 +42,7 @@ func lookup(_ context.Context, accessKey string) (string, thaw.TenantID, error) 
 
 func issuer(t testing.TB) *registry.TokenIssuer {
 	t.Helper()
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{7}, 32))
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{7}, 32), lookup)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -34,6 +35,7 @@ const (
 // scope, for some time.
 type Claims struct {
 	Tenant  thaw.TenantID `json:"t"`
+	Key     string        `json:"k"`           // the access key that asked for it; the token dies with it
 	Scope   string        `json:"s,omitempty"` // "" for a login, or of [BlobScope]
 	Expires int64         `json:"e"`           // seconds of Unix time
 }
@@ -45,18 +47,21 @@ func BlobScope(repository string, h v1.Hash) string {
 
 // TokenIssuer makes and checks tokens. They are signed and not stored: they
 // survive a restart and are valid on every host that has the secret, until
-// they expire. The zero TokenIssuer is unusable; it is safe for concurrent use.
+// they expire or the access key that asked for them is no more. The zero
+// TokenIssuer is unusable; it is safe for concurrent use.
 type TokenIssuer struct {
 	secret []byte
+	lookup Lookup
 }
 
 // NewTokenIssuer returns an issuer that signs with secret, at least 32 bytes
-// that are as hard to guess as a key. It keeps a copy.
-func NewTokenIssuer(secret []byte) (*TokenIssuer, error) {
+// that are as hard to guess as a key. It keeps a copy. lookup tells whether the
+// access key of a token is still its tenant's.
+func NewTokenIssuer(secret []byte, lookup Lookup) (*TokenIssuer, error) {
 	if len(secret) < minSecretBytes {
 		return nil, thaw.Errorf("registry: tokens", thaw.Invalid, "the secret has %d bytes, at least %d are needed", len(secret), minSecretBytes)
 	}
-	return &TokenIssuer{secret: append([]byte(nil), secret...)}, nil
+	return &TokenIssuer{secret: append([]byte(nil), secret...), lookup: lookup}, nil
 }
 
 // Issue returns a token that says c. It has no whitespace and no colon, so that
@@ -70,9 +75,10 @@ func (t *TokenIssuer) Issue(c Claims) (string, error) {
 	return tokenVersion + encode(payload) + "." + encode(t.sign(payload)), nil
 }
 
-// Verify returns what the token says, if it was issued with this secret and has
-// not expired at now; else its error is UNAUTHORIZED.
-func (t *TokenIssuer) Verify(token string, now time.Time) (Claims, error) {
+// Verify returns what the token says, if it was issued with this secret, has
+// not expired at now, and its access key is still its tenant's; else its error
+// is UNAUTHORIZED, or what kept the key from being looked up.
+func (t *TokenIssuer) Verify(ctx context.Context, token string, now time.Time) (Claims, error) {
 	var c Claims
 	refused := refuse(CodeUnauthorized, "the token is not valid, or has expired: log in again")
 	rest, ok := strings.CutPrefix(token, tokenVersion)
@@ -89,6 +95,13 @@ func (t *TokenIssuer) Verify(token string, now time.Time) (Claims, error) {
 		return c, refused
 	}
 	if err := json.Unmarshal(payload, &c); err != nil || now.Unix() >= c.Expires {
+		return Claims{}, refused
+	}
+	_, tenant, err := t.lookup(ctx, c.Key)
+	if err != nil && !unknownKey(err) {
+		return Claims{}, err
+	}
+	if err != nil || tenant != c.Tenant {
 		return Claims{}, refused
 	}
 	return c, nil

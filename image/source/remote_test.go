@@ -64,12 +64,9 @@ func (b *breaking) Write(p []byte) (int, error) {
 func foreign(t *testing.T, wrap func(http.Handler) http.Handler) string {
 	t.Helper()
 	there := startOwn(t)
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{2}, 32))
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{2}, 32), lookup)
 	if err != nil {
 		t.Fatal(err)
-	}
-	lookup := func(_ context.Context, key string) (string, thaw.TenantID, error) {
-		return key, thaw.TenantID(key), nil
 	}
 	s := httptest.NewServer(wrap(registry.NewHandler(there.store, registry.BasicAuth(tokens, lookup), tokens)))
 	t.Cleanup(s.Close)

@@ -53,16 +53,18 @@ func startOwn(t *testing.T) *own {
 			t.Error(err)
 		}
 	})
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{1}, 32))
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{1}, 32), lookup)
 	if err != nil {
 		t.Fatal(err)
-	}
-	lookup := func(_ context.Context, key string) (string, thaw.TenantID, error) {
-		return key, thaw.TenantID(key), nil
 	}
 	s := httptest.NewServer(registry.NewHandler(store, registry.BasicAuth(tokens, lookup), tokens))
 	t.Cleanup(s.Close)
 	return &own{store, strings.TrimPrefix(s.URL, "http://")}
+}
+
+// lookup takes a tenant's id for its access key and for its secret.
+func lookup(_ context.Context, key string) (string, thaw.TenantID, error) {
+	return key, thaw.TenantID(key), nil
 }
 
 func login(as thaw.TenantID) remote.Option {

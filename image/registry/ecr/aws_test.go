@@ -2,6 +2,7 @@ package ecr_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -56,24 +57,34 @@ func start(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{9}, 32))
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{9}, 32), lookup)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", registry.NewHandler(store, registry.BasicAuth(tokens, nil), tokens))
 	mux.Handle("/", ecr.New(ecr.Config{Store: store, Tokens: tokens, Region: "eu-test-1", Log: o.Log,
-		Identify: func(r *http.Request) (thaw.TenantID, error) {
+		Identify: func(r *http.Request) (thaw.TenantID, string, error) {
 			for _, id := range []thaw.TenantID{alice, bob} {
 				if strings.Contains(r.Header.Get("Authorization"), "Credential=KEY"+string(id)+"/") {
-					return id, nil
+					return id, "KEY" + string(id), nil
 				}
 			}
-			return "", thaw.Errorf("identify", thaw.Denied, "unknown key")
+			return "", "", thaw.Errorf("identify", thaw.Denied, "unknown key")
 		}}))
 	s := &server{Server: httptest.NewServer(mux), t: t, store: store, home: t.TempDir()}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// lookup knows the keys that the tests sign with.
+func lookup(_ context.Context, key string) (string, thaw.TenantID, error) {
+	for _, id := range []thaw.TenantID{alice, bob} {
+		if key == "KEY"+string(id) {
+			return "x", id, nil
+		}
+	}
+	return "", "", thaw.Errorf("lookup", thaw.NotFound, "no such key")
 }
 
 // aws runs `aws ecr ...` and returns what it printed.

@@ -49,11 +49,11 @@ type Config struct {
 	// handler checks them with the same secret.
 	Tokens *registry.TokenIssuer
 
-	// Identify returns who signed a request. It may replace the body by one
+	// Identify returns who signed a request, with which access key. It may replace the body by one
 	// that is checked as it is read; nothing is done before its end was
 	// reached. Errors of kind [thaw.Denied] go out with the code that
 	// DeniedCode gives them.
-	Identify func(*http.Request) (thaw.TenantID, error)
+	Identify func(*http.Request) (tenant thaw.TenantID, accessKey string, err error)
 
 	// DeniedCode returns AWS's name for a [thaw.Denied] error of Identify, as
 	// "InvalidSignatureException", and a message. It may be nil.
@@ -87,6 +87,7 @@ type call struct {
 	*handler
 	r      *http.Request
 	tenant thaw.TenantID
+	key    string // the access key of the signature
 }
 
 // operation does one request and returns its answer, to become JSON.
@@ -150,7 +151,7 @@ func (h *handler) serve(r *http.Request) (any, error) {
 	if !ok || do == nil || r.Method != http.MethodPost {
 		return nil, fault("UnknownOperationException", "%s is not an operation of this registry", clip(name))
 	}
-	tenant, err := h.Identify(r)
+	tenant, key, err := h.Identify(r)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +170,7 @@ func (h *handler) serve(r *http.Request) (any, error) {
 	if len(body) > maxBodyBytes {
 		return nil, fault("InvalidParameterException", "the request has more than %d bytes", maxBodyBytes)
 	}
-	return do(&call{handler: h, r: r, tenant: tenant}, body)
+	return do(&call{handler: h, r: r, tenant: tenant, key: key}, body)
 }
 
 // repositoryRef is what nearly every operation names.

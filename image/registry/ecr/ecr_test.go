@@ -31,7 +31,7 @@ func TestRawRequests(t *testing.T) {
 	}()
 	var refusal error
 	h := ecr.New(ecr.Config{Store: store, Region: "eu-test-1", Log: o.Log,
-		Identify:   func(*http.Request) (thaw.TenantID, error) { return alice, refusal },
+		Identify:   func(*http.Request) (thaw.TenantID, string, error) { return alice, "KEY" + string(alice), refusal },
 		DeniedCode: func(error) (string, string) { return "InvalidSignatureException", "signed by someone else" }})
 	const prefix = "AmazonEC2ContainerRegistry_V20150921."
 	for _, try := range []struct {

@@ -198,6 +198,7 @@ func (c *call) getDownloadURLForLayer(in downloadInput) (any, error) {
 	}
 	token, err := c.Tokens.Issue(registry.Claims{
 		Tenant:  c.tenant,
+		Key:     c.key,
 		Scope:   registry.BlobScope(in.RepositoryName, h),
 		Expires: time.Now().Add(registry.DownloadTTL).Unix(),
 	})

@@ -22,7 +22,7 @@ func epochOf(t time.Time) epoch { return epoch(float64(t.UnixMilli()) / 1000) }
 
 func (c *call) getAuthorizationToken(struct{}) (any, error) {
 	expires := time.Now().Add(registry.TokenTTL)
-	token, err := c.Tokens.Issue(registry.Claims{Tenant: c.tenant, Expires: expires.Unix()})
+	token, err := c.Tokens.Issue(registry.Claims{Tenant: c.tenant, Key: c.key, Expires: expires.Unix()})
 	if err != nil {
 		return nil, err
 	}
