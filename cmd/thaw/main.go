@@ -44,17 +44,18 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 the invoked function reported an
 
 // cli is the command line: one field a subcommand.
 type cli struct {
-	Serve  serveCmd  `cmd:"" help:"Run the server: API, registry, worker and store, and the loader behind the mounts."`
-	Deploy deployCmd `cmd:"" help:"Create a function from an image, or update it."`
-	Invoke invokeCmd `cmd:"" help:"Invoke a function and print what it answers."`
-	Ls     lsCmd     `cmd:"" help:"List functions."`
-	Rm     rmCmd     `cmd:"" help:"Delete functions."`
-	Logs   logsCmd   `cmd:"" help:"Print what a function has logged."`
-	Image  imageCmd  `cmd:"" help:"Look into images."`
-	Cache  cacheCmd  `cmd:"" help:"Show or drop the caches of chunks."`
-	Tenant tenantCmd `cmd:"" help:"Manage tenants: accounts that own functions, repositories and keys."`
-	Env    envCmd    `cmd:"" help:"Print the environment that makes the AWS CLI and SDKs use this server."`
-	Login  loginCmd  `cmd:"" help:"Log docker, podman, buildah, skopeo and crane in to the registry."`
+	Serve    serveCmd    `cmd:"" help:"Run the server: API, registry, worker and store, and the loader behind the mounts."`
+	Deploy   deployCmd   `cmd:"" help:"Create a function from an image, or update it."`
+	Invoke   invokeCmd   `cmd:"" help:"Invoke a function and print what it answers."`
+	Ls       lsCmd       `cmd:"" help:"List functions."`
+	Rm       rmCmd       `cmd:"" help:"Delete functions."`
+	Logs     logsCmd     `cmd:"" help:"Print what a function has logged."`
+	Image    imageCmd    `cmd:"" help:"Look into images."`
+	Cache    cacheCmd    `cmd:"" help:"Show or drop the caches of chunks."`
+	Tenant   tenantCmd   `cmd:"" help:"Manage tenants: accounts that own functions, repositories and keys."`
+	Registry registryCmd `cmd:"" help:"Manage a tenant's logins at other registries."`
+	Env      envCmd      `cmd:"" help:"Print the environment that makes the AWS CLI and SDKs use this server."`
+	Login    loginCmd    `cmd:"" help:"Log docker, podman, buildah, skopeo and crane in to the registry."`
 
 	Loader loaderCmd `cmd:"" hidden:"" help:"The process behind the mounts; thaw serve starts it."`
 	Holder holderCmd `cmd:"" hidden:"" help:"The process that keeps the mounts alive; thaw serve starts it."`

@@ -45,6 +45,8 @@ type node struct {
 	keys     *keys.Local
 	db       *sql.DB
 	accounts *tenant.Accounts
+	logins   *tenant.Logins
+	resolver *source.Resolver
 	registry *registry.Store
 	tokens   *registry.TokenIssuer
 	loader   *loader.Client
@@ -134,6 +136,7 @@ func (n *node) openStores(ctx context.Context) error {
 	if n.accounts, err = tenant.Open(ctx, n.db); err != nil {
 		return err
 	}
+	n.logins = n.accounts.Logins(n.keys)
 	_, err = n.accounts.ByName(ctx, "default")
 	if err != nil && thaw.KindOf(err) == thaw.NotFound {
 		_, err = n.accounts.Create(ctx, "default")
@@ -175,16 +178,22 @@ func (n *node) openRegistry(ctx context.Context) error {
 
 // openControl comes after the worker, which it tells what has changed.
 func (n *node) openControl(ctx context.Context) error {
-	resolver := source.New(source.Options{Store: n.registry, Hosts: []string{n.public.Addr().String(), hostOf(n.endpoint)}})
+	egress, err := source.ParseEgress(n.cmd.AllowRegistry)
+	if err != nil {
+		return thaw.Wrap("--allow-registry", err)
+	}
+	n.resolver = source.New(source.Options{
+		Store: n.registry, Hosts: []string{n.public.Addr().String(), hostOf(n.endpoint)},
+		Credentials: n.logins.Get, Egress: egress,
+	})
 	temp := filepath.Join(n.cmd.Data, "run", "ingest")
 	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
 		return err
 	}
-	images := &imageMaker{resolver: resolver, log: n.log, options: ingest.Options{
+	images := &imageMaker{resolver: n.resolver, log: n.log, options: ingest.Options{
 		Sink: n.origin, Objects: n.origin, Keys: n.keys, SaltMaster: n.keys.SaltMaster(),
 		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp,
 	}}
-	var err error
 	n.control, err = control.Open(ctx, control.Options{
 		DB: n.db, Images: images, Region: n.cmd.Region, Log: n.log,
 		Retire: func(_ context.Context, t thaw.TenantID, function string) { n.worker.Retire(t, function) },

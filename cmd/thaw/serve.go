@@ -25,15 +25,16 @@ type serveCmd struct {
 	Pool    int    `help:"Sandboxes prepared ahead of starts." default:"4"`
 	Network string `help:"What functions reach: none (nothing but their Runtime API) or nat (the network beyond this host)." enum:"none,nat" default:"none"`
 
-	MemoryMB   int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
-	Idle       time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
-	L1Disk     int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
-	L1Memory   int64         `name:"l1-memory" help:"Memory for cached chunks, in MB." default:"128"`
-	OneDomain  bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
-	Publishers []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`
-	DrainTime  time.Duration `help:"How long running invocations may go on after SIGTERM." default:"30s"`
-	JSONLog    bool          `name:"json-log" help:"Log JSON."`
-	Verbose    bool          `short:"v" help:"Log each request and each start."`
+	MemoryMB      int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
+	Idle          time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
+	L1Disk        int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
+	L1Memory      int64         `name:"l1-memory" help:"Memory for cached chunks, in MB." default:"128"`
+	AllowRegistry []string      `help:"A registry, HOST[:PORT], *.DOMAIN or *, that image references may reach although its address is not public; with http:// before it by plain HTTP too. May be repeated. Without, tenants reach public addresses by HTTPS." placeholder:"HOST"`
+	OneDomain     bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
+	Publishers    []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`
+	DrainTime     time.Duration `help:"How long running invocations may go on after SIGTERM." default:"30s"`
+	JSONLog       bool          `name:"json-log" help:"Log JSON."`
+	Verbose       bool          `short:"v" help:"Log each request and each start."`
 }
 
 // Help is the long form of the command's help.

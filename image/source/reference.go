@@ -3,10 +3,13 @@ package source
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
@@ -72,6 +75,27 @@ func parseReference(text string) (reference, error) {
 	return ref, nil
 }
 
+// dockerHub is what docker.io is also called.
+var dockerHub = []string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+
+// RegistryHost returns the one form of a registry's name, HOST[:PORT] in lower
+// case, under which logins are kept: without a scheme or a path, and docker.io
+// for all of its names. The error is [thaw.Invalid].
+func RegistryHost(text string) (string, error) {
+	host := strings.ToLower(text)
+	host = strings.TrimPrefix(strings.TrimPrefix(host, "https://"), "http://")
+	for _, path := range []string{"/", "/v1", "/v2"} { // as docker's own configuration writes them
+		host = strings.TrimSuffix(host, path)
+	}
+	if !hostPattern.MatchString(host) {
+		return "", thaw.Errorf("registry "+text, thaw.Invalid, "write HOST or HOST:PORT")
+	}
+	if slices.Contains(dockerHub, host) {
+		host = "docker.io"
+	}
+	return host, nil
+}
+
 func invalidReference(text, why string) error {
 	const most = 200
 	if len(text) > most {
@@ -91,7 +115,8 @@ func unsupportedf(format string, args ...any) error {
 
 // explain puts an error into the words of Lambda, with what is known behind
 // them.
-func explain(ref string, err error) error {
+func explain(r reference, err error) error {
+	ref := r.text
 	if u, ok := errors.AsType[*unsupported](err); ok {
 		return thaw.Errorf(op, thaw.Invalid, "The image manifest, config or layer media type for the source image %s is not supported: %w", ref, u)
 	}
@@ -100,6 +125,8 @@ func explain(ref string, err error) error {
 		return invalidReference(ref, err.Error())
 	case kind == thaw.NotFound:
 		return thaw.Errorf(op, kind, "Source image %s does not exist. Provide a valid source image: %w", ref, err)
+	case kind == thaw.Denied && isRefusal(err):
+		return thaw.Errorf(op, kind, "there is no permission to access the source image %s: log in with \"thaw registry login %s\" (%w)", ref, r.host, err)
 	case kind == thaw.Denied:
 		return thaw.Errorf(op, kind, "there is no permission to access the source image %s: %w", ref, err)
 	case kind == thaw.Invalid:
@@ -107,4 +134,11 @@ func explain(ref string, err error) error {
 	default:
 		return thaw.Errorf(op, kind, "the source image %s can't be read: %w", ref, err)
 	}
+}
+
+// isRefusal reports whether another registry answered that it does not know
+// the caller, or does not let it.
+func isRefusal(err error) bool {
+	answer, ok := errors.AsType[*transport.Error](err)
+	return ok && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden)
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,21 +45,17 @@ type remoteRepository struct {
 
 // openRemote logs in at another registry.
 func (r *Resolver) openRemote(ctx context.Context, tenant thaw.TenantID, ref reference) (repository, error) {
-	if r.options.AllowHost != nil && !r.options.AllowHost(ref.host) {
-		return nil, thaw.Errorf(op, thaw.Denied, "this host may not fetch from %s", ref.host)
+	host, err := RegistryHost(ref.host)
+	if err != nil {
+		return nil, err
 	}
-	plain := isLoopback(ref.host) || slices.Contains(r.options.PlainHosts, ref.host)
-	var opts []name.Option
-	if plain {
-		opts = append(opts, name.Insecure)
-	}
-	repo, err := name.NewRepository(ref.host+"/"+ref.repo, opts...)
+	repo, err := name.NewRepository(host+"/"+ref.repo, r.nameOptions(host)...)
 	if err != nil {
 		return nil, thaw.Errorf(op, thaw.Invalid, "%w", err)
 	}
 	auth := authn.Anonymous
 	if r.options.Credentials != nil {
-		user, password, err := r.options.Credentials(ctx, tenant, ref.host)
+		user, password, err := r.options.Credentials(ctx, tenant, host)
 		if err != nil {
 			return nil, err
 		}
@@ -69,57 +63,84 @@ func (r *Resolver) openRemote(ctx context.Context, tenant thaw.TenantID, ref ref
 			auth = &authn.Basic{Username: user, Password: password}
 		}
 	}
-	base := r.options.Transport
-	if base == nil {
-		base = http.DefaultTransport
+	client, err := r.logIn(ctx, repo.Registry, auth, repo.Scope(transport.PullScope))
+	if err != nil {
+		return nil, err
 	}
-	base = transport.NewRetry(&secureTransport{inner: base, plainHosts: r.options.PlainHosts})
+	return &remoteRepository{client: client, repo: repo}, nil
+}
+
+// nameOptions say how a registry is spoken to.
+func (r *Resolver) nameOptions(host string) []name.Option {
+	if r.options.Egress.plain(host) {
+		return []name.Option{name.Insecure}
+	}
+	return nil
+}
+
+// logIn returns a client that is logged in at a registry, for the scopes if it
+// makes tokens.
+func (r *Resolver) logIn(ctx context.Context, registry name.Registry, auth authn.Authenticator, scopes ...string) (*http.Client, error) {
+	base := transport.NewRetry(&secureTransport{inner: r.transport, egress: r.options.Egress})
 	ctx, cancel := context.WithTimeout(ctx, dialogueTimeout)
 	defer cancel()
-	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, base, []string{repo.Scope(transport.PullScope)})
+	authenticated, err := transport.NewWithContext(ctx, registry, auth, base, scopes)
 	if err != nil {
 		return nil, remoteError(err)
 	}
-	return &remoteRepository{client: &http.Client{Transport: authenticated, CheckRedirect: checkRedirect}, repo: repo}, nil
+	return &http.Client{Transport: authenticated, CheckRedirect: checkRedirect}, nil
 }
 
-// isLoopback follows docker: localhost and 127.0.0.0/8, and ::1.
-func isLoopback(host string) bool {
-	bare := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		bare = h
+// CheckLogin asks another registry whether it takes a login. Errors:
+// [thaw.Denied] where it does not, [thaw.Invalid] for a host that is none,
+// [thaw.Unavailable] where it can't be asked.
+func (r *Resolver) CheckLogin(ctx context.Context, host, user, password string) error {
+	registry, err := name.NewRegistry(host, r.nameOptions(host)...)
+	if err != nil {
+		return thaw.Errorf("log in to "+host, thaw.Invalid, "%w", err)
 	}
-	bare = strings.Trim(bare, "[]")
-	ip := net.ParseIP(bare)
-	return bare == "localhost" || (ip != nil && ip.IsLoopback())
+	client, err := r.logIn(ctx, registry, &authn.Basic{Username: user, Password: password})
+	if err != nil {
+		return thaw.Wrap("log in to "+host, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialogueTimeout)
+	defer cancel()
+	base := url.URL{Scheme: registry.Scheme(), Host: registry.RegistryStr(), Path: "/v2/"}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.String(), nil)
+	if err != nil {
+		return thaw.Errorf("log in to "+host, thaw.Invalid, "%w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return thaw.Wrap("log in to "+host, remoteError(err))
+	}
+	defer resp.Body.Close() // only read
+	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+		return thaw.Wrap("log in to "+host, remoteError(err))
+	}
+	return nil
 }
 
 // secureTransport refuses plain HTTP but where it is allowed. The library above
 // it would fall back to it for private networks too, with the credentials.
 type secureTransport struct {
-	inner      http.RoundTripper
-	plainHosts []string
+	inner  http.RoundTripper
+	egress Egress
 }
 
 func (t *secureTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !isLoopback(r.URL.Host) && !slices.Contains(t.plainHosts, r.URL.Host) {
-		return nil, thaw.Errorf(op, thaw.Denied, "plain HTTP is not spoken with %s", r.URL.Host)
+	if r.URL.Scheme != "https" && !t.egress.plain(r.URL.Host) {
+		return nil, thaw.Errorf(op, thaw.Denied,
+			"plain HTTP is not spoken with %s; the operator of this server can allow it: thaw serve --allow-registry http://%s", r.URL.Host, r.URL.Host)
 	}
 	return t.inner.RoundTrip(r)
 }
 
-// checkRedirect follows registries to their storage, but not from there into a
-// network that only this host reaches.
-func checkRedirect(r *http.Request, via []*http.Request) error {
+// checkRedirect follows registries to their storage; where that may be, the
+// transport says.
+func checkRedirect(_ *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return errors.New("too many redirects")
-	}
-	from, to := via[0].URL.Hostname(), r.URL.Hostname()
-	if isLoopback(from) {
-		return nil
-	}
-	if ip := net.ParseIP(to); from != to && (to == "localhost" || (ip != nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()))) {
-		return fmt.Errorf("redirected from %s to the private address %s", from, to)
 	}
 	return nil
 }

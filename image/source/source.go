@@ -18,9 +18,12 @@
 // taken up again where it broke (Range), a few times without progress; so a
 // large image does not begin anew because of one lost connection.
 //
-// As docker does, plain HTTP is spoken with loopback addresses and with the
-// hosts that the operator lists, and with nobody else: not with private
-// networks either, since credentials would go over them in the clear.
+// # Where references lead
+//
+// A tenant writes the reference, so [Egress] decides where this host lets
+// itself be led: to public addresses by HTTPS, and beyond them to what the
+// operator lists. Plain HTTP is spoken only where the list says so, on loopback
+// and in private networks too, since credentials would go over it in the clear.
 package source
 
 import (
@@ -56,37 +59,37 @@ type Options struct {
 	// of loopback count too.
 	Hosts []string
 
-	// Credentials returns a tenant's login at another registry; empty strings,
-	// or a nil function, are anonymous.
+	// Credentials returns a tenant's login at another registry, whose host is
+	// in the form of [RegistryHost]; empty strings, or a nil function, are
+	// anonymous.
 	Credentials func(ctx context.Context, tenant thaw.TenantID, host string) (user, password string, err error)
 
-	// AllowHost decides which other registries may be asked; nil allows all.
-	// An operator who does not trust the tenants lists hosts here: a tenant
-	// can otherwise make this host talk to any address, loopback included.
-	AllowHost func(host string) bool
-
-	// PlainHosts are other registries, "host:port", that are spoken to by
-	// plain HTTP.
-	PlainHosts []string
+	// Egress says which other registries may be asked. Its zero value allows
+	// public addresses, by HTTPS.
+	Egress Egress
 
 	// PublicLayer reports whether the operator holds a layer, by its digest,
 	// to be published. Layers of public repositories are so anyhow. May be nil.
 	PublicLayer func(digest string) bool
 
-	// Transport makes connections to other registries; nil is
-	// [http.DefaultTransport].
+	// Transport makes connections to other registries in place of what keeps
+	// to Egress; for tests.
 	Transport http.RoundTripper
 }
 
 // Resolver resolves references. It is safe for concurrent use.
 type Resolver struct {
-	options Options
-	own     []string
+	options   Options
+	own       []string
+	transport http.RoundTripper
 }
 
 // New returns a resolver; it does no I/O.
 func New(o Options) *Resolver {
-	r := &Resolver{options: o}
+	r := &Resolver{options: o, transport: o.Transport}
+	if r.transport == nil {
+		r.transport = o.Egress.transport()
+	}
 	for _, host := range o.Hosts {
 		r.own = append(r.own, namesOf(strings.ToLower(host))...)
 	}
@@ -129,11 +132,11 @@ func (r *Resolver) Resolve(ctx context.Context, tenant thaw.TenantID, ref string
 	}
 	repo, err := r.open(ctx, tenant, parsed)
 	if err != nil {
-		return nil, explain(ref, err)
+		return nil, explain(parsed, err)
 	}
 	image, err := r.read(ctx, repo, parsed)
 	if err != nil {
-		return nil, explain(ref, err)
+		return nil, explain(parsed, err)
 	}
 	return image, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
@@ -172,7 +173,10 @@ func TestResolveOwn(t *testing.T) {
 	push(t, reg.host+"/team/app", image, login(alice))
 	port := reg.host[strings.LastIndexByte(reg.host, ':'):]
 	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host},
-		AllowHost: func(string) bool { return false }}) // nothing may leave the host
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			t.Errorf("asked %s", r.URL) // nothing may leave the host
+			return nil, http.ErrNotSupported
+		})})
 	for _, ref := range []string{
 		reg.host + "/team/app:v1", reg.host + "/team/app", "localhost" + port + "/team/app:v1", "LOCALHOST" + port + "/team/app:v1",
 		"[::1]" + port + "/team/app:v1", "team/app:v1", "team/app", "team/app@" + digestOf(t, image), "team/app:gone@" + digestOf(t, image),

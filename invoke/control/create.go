@@ -143,7 +143,7 @@ func (c *Control) resolve(ctx context.Context, op string, tenant thaw.TenantID, 
 	case thaw.Invalid, thaw.TooLarge, thaw.Corrupt:
 		return nil, problem(op, thaw.Invalid, InvalidParameter, "Source image %s is not valid. Provide a valid source image. (%v)", ref, err)
 	case thaw.Denied:
-		return nil, problem(op, thaw.Denied, AccessDenied, "Lambda does not have permission to access the ECR image %s. Check the ECR permissions.", ref)
+		return nil, problem(op, thaw.Denied, AccessDenied, "Lambda does not have permission to access the image %s. (%v)", ref, err)
 	case thaw.Unavailable, thaw.Throttled:
 		return nil, problem(op, thaw.Unavailable, Unavailable, "Source image %s can't be read now: %v", ref, err)
 	}
