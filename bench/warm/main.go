@@ -1,9 +1,11 @@
 // Command warm measures what thaw adds to a warm invocation, over a bare HTTP
-// echo: the same payload to a server that only answers, and through the whole
-// of the API to a function. It gives the rate at several connections too.
+// echo: the same payload to a process that only answers, and through the whole
+// of the API to a function, back to back and with the sandbox frozen between.
+// It gives the server's processor time and the rate at several connections too.
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"flag"
@@ -12,6 +14,10 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,9 +33,14 @@ const payload = `{"name":"bench"}`
 func main() {
 	log.SetFlags(0)
 	requests := flag.Int("n", 2000, "invocations, one after another")
+	pauses := flag.Int("frozen", 200, "invocations that each meet a frozen sandbox")
+	serve := flag.Bool("echo", false, "be the bare HTTP echo")
 	seconds := flag.Duration("t", 5*time.Second, "length of a run with several connections")
 	flag.Parse()
-	if err := run(context.Background(), *requests, *seconds); err != nil {
+	if *serve {
+		log.Fatal(echo())
+	}
+	if err := run(context.Background(), *requests, *pauses, *seconds); err != nil {
 		log.Fatal("bench/warm: ", err)
 	}
 }
@@ -37,7 +48,7 @@ func main() {
 // target sends one request and reads the whole answer.
 type target func() error
 
-func run(ctx context.Context, requests int, length time.Duration) error {
+func run(ctx context.Context, requests, pauses int, length time.Duration) error {
 	b, err := measure.Open(ctx)
 	if err != nil {
 		return err
@@ -54,28 +65,34 @@ func run(ctx context.Context, requests int, length time.Duration) error {
 	if err != nil {
 		return err
 	}
-	echo, stop, err := bareEcho()
+	bare, stop, err := bareEcho()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	var through, bare measure.Samples
-	for i := range requests + 100 {
-		for _, m := range []struct {
-			send    target
-			samples *measure.Samples
-		}{{function, &through}, {echo, &bare}} {
-			start := time.Now()
-			if err := m.send(); err != nil {
-				return err
-			}
-			if i >= 100 {
-				*m.samples = append(*m.samples, time.Since(start))
-			}
-		}
+	// The first ones are thrown away.
+	if _, err := pair(function, bare, 100, 0); err != nil {
+		return err
 	}
-	fmt.Printf("warm invocation  %s\nbare HTTP echo   %s\n", through, bare)
-	fmt.Printf("%-44s %.3f ms (promised 0.5)\n", "thaw adds, p50", float64(through.Quantile(0.5)-bare.Quantile(0.5))/1e6)
+	before, err := processorTime(b.PID())
+	if err != nil {
+		return err
+	}
+	busy, err := pair(function, bare, requests, 0)
+	if err != nil {
+		return err
+	}
+	after, err := processorTime(b.PID())
+	if err != nil {
+		return err
+	}
+	busy.print("back to back")
+	fmt.Printf("%-44s %.3f ms an invocation\n", "processor time of the server", float64(after-before)/1e6/float64(requests))
+	frozen, err := pair(function, bare, pauses, pause)
+	if err != nil {
+		return err
+	}
+	frozen.print("frozen between")
 	for _, connections := range []int{1, 4, 16} {
 		rate, err := load(function, connections, length)
 		if err != nil {
@@ -84,6 +101,58 @@ func run(ctx context.Context, requests int, length time.Duration) error {
 		fmt.Printf("%2d connections: %.0f invocations/s\n", connections, rate)
 	}
 	return nil
+}
+
+// pause is longer than a sandbox has to be idle to be frozen (worker.Config's
+// FreezeAfter).
+const pause = 80 * time.Millisecond
+
+// paired are the samples of two targets that took turns.
+type paired struct{ function, bare measure.Samples }
+
+// pair sends to both in turns, n times, with a pause before each.
+func pair(function, bare target, n int, pause time.Duration) (paired, error) {
+	var p paired
+	for range n {
+		for _, m := range []struct {
+			send    target
+			samples *measure.Samples
+		}{{function, &p.function}, {bare, &p.bare}} {
+			time.Sleep(pause)
+			start := time.Now()
+			if err := m.send(); err != nil {
+				return p, err
+			}
+			*m.samples = append(*m.samples, time.Since(start))
+		}
+	}
+	return p, nil
+}
+
+func (p paired) print(how string) {
+	fmt.Printf("%s\n  invocation      %s\n  bare HTTP echo  %s\n", how, p.function, p.bare)
+	fmt.Printf("%-44s %.3f ms (promised 0.5)\n", "thaw adds, p50", float64(p.function.Quantile(0.5)-p.bare.Quantile(0.5))/1e6)
+}
+
+// processorTime is what a process has used, to the kernel's hundredth of a
+// second.
+func processorTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// After the name, which may hold anything, utime and stime are the 12th
+	// and 13th (proc(5)).
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / 100, nil
 }
 
 // load keeps connections busy for a while and returns requests a second.
@@ -169,17 +238,39 @@ func send(template *http.Request) error {
 	return err
 }
 
-// bareEcho is a server that answers with what it is sent.
+// bareEcho starts this program as a server that answers with what it is sent:
+// another process, as the function is.
 func bareEcho() (target, func(), error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(self, "-echo")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	stop := func() { _, _ = cmd.Process.Kill(), cmd.Wait() }
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil {
+		var request *http.Request
+		if request, err = http.NewRequest(http.MethodPost, "http://"+strings.TrimSpace(address)+"/", strings.NewReader(payload)); err == nil {
+			return func() error { return send(request) }, stop, nil
+		}
+	}
+	stop()
+	return nil, nil, err
+}
+
+// echo is that server; it prints its address.
+func echo() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}
-	go func() { _ = server.Serve(listener) }()
-	request, err := http.NewRequest(http.MethodPost, "http://"+listener.Addr().String()+"/", bytes.NewReader([]byte(payload)))
-	if err != nil {
-		return nil, nil, err
-	}
-	return func() error { return send(request) }, func() { _ = server.Close() }, nil
+	fmt.Println(listener.Addr())
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
 }

@@ -113,12 +113,30 @@ func TestRateIsBoundedAndTold(t *testing.T) {
 		"[thaw] 2010 bytes of log were dropped: the function printed more than 1 bytes a second", "END")
 }
 
+// TestFileFollows: what is logged reaches the file by itself, a second time
+// too, and at once where there is much of it.
+func TestFileFollows(t *testing.T) {
+	s, w := create(t, DefaultLimits())
+	for n := 1; n <= 2; n++ {
+		fmt.Fprintln(w, "printed")
+		w.Platform("said")
+		for len(texts(t, s, ReadOptions{})) < 2*n {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	fmt.Fprint(w, strings.Repeat("much\n", flushBytes/5))
+	if got := len(texts(t, s, ReadOptions{})); got != 4+flushBytes/5 {
+		t.Fatalf("%d lines", got)
+	}
+}
+
 func TestFilesAreBounded(t *testing.T) {
 	l := DefaultLimits()
 	l.FileBytes, l.FunctionBytes = 1000, 5000
 	s, w := create(t, l)
 	for i := range 400 {
 		fmt.Fprintf(w, "line %03d\n", i)
+		w.Flush()
 	}
 	got := texts(t, s, ReadOptions{})
 	if len(got) < 50 || len(got) > 200 || got[len(got)-1] != "line 399" {
@@ -169,6 +187,7 @@ func TestConcurrentWriters(t *testing.T) {
 		}
 	})
 	all.Wait()
+	w.Flush()
 	got := texts(t, s, ReadOptions{})
 	if len(got) != 1000 {
 		t.Fatalf("%d lines", len(got))
@@ -195,6 +214,8 @@ func TestReadMergesStreams(t *testing.T) {
 		fmt.Fprintf([]*Writer{a, b}[i%2], "%d\n", i)
 		time.Sleep(2 * time.Millisecond)
 	}
+	a.Flush()
+	b.Flush()
 	equal(t, texts(t, s, ReadOptions{}), "0", "1", "2", "3", "4", "5")
 	equal(t, texts(t, s, ReadOptions{Last: 2}), "4", "5")
 	equal(t, texts(t, s, ReadOptions{Since: middle}), "3", "4", "5")
@@ -262,6 +283,7 @@ func TestReadingHoldsNoLog(t *testing.T) {
 func TestFollow(t *testing.T) {
 	s, w := create(t, DefaultLimits())
 	fmt.Fprint(w, "old 1\nold 2\n")
+	w.Flush()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	got := make(chan string)

@@ -13,13 +13,22 @@ import (
 // 4 KB of X-Amz-Log-Result.
 const TailBytes = 4096
 
+// What is logged reaches the file flushDelay later, or once there are so many
+// bytes of it: else a busy function would cost the host three writes for each
+// invocation.
+const (
+	flushDelay = 10 * time.Millisecond
+	flushBytes = 64 << 10
+)
+
 // timeLayout is a fixed 24 characters in UTC.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
 // Writer is one sandbox's stream. It is safe for concurrent use: a sandbox's
 // output and the platform's lines meet in it. It never fails and never waits
 // for more than a write to the page cache; what a full disk doesn't take is
-// lost to the file, not to the tail.
+// lost to the file, not to the tail. The file is 10 ms behind, which is what
+// the end of this process can lose.
 type Writer struct {
 	limits Limits
 	dir    string
@@ -31,6 +40,8 @@ type Writer struct {
 	fileBytes int64
 	closed    bool
 	pending   []byte // formatted lines that are not in the file yet
+	timer     *time.Timer
+	armed     bool   // timer will move pending to the file
 	partial   []byte // a line of the function that has no end yet
 	tail      []byte // the end of what was logged since TailStart
 	tokens    int64  // bytes that the function may print now
@@ -68,7 +79,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		w.partial = w.partial[:0]
 		p = rest
 	}
-	w.flush()
+	w.flushSoon()
 	return n, nil
 }
 
@@ -102,8 +113,7 @@ func (w *Writer) tellDropped(now time.Time) {
 }
 
 // Platform logs lines of the platform's own, each without its end; it first
-// ends a line that the function has begun. The lines reach the file with the
-// next Write, Flush or Close, so that a caller can do more urgent things first.
+// ends a line that the function has begun.
 func (w *Writer) Platform(lines ...string) {
 	now := time.Now()
 	w.mu.Lock()
@@ -113,12 +123,36 @@ func (w *Writer) Platform(lines ...string) {
 	for _, line := range lines {
 		w.add(now, []byte(line))
 	}
+	w.flushSoon()
 }
 
-// Flush writes to the file what Platform logged.
+// Flush writes to the file what was logged.
 func (w *Writer) Flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.flush()
+}
+
+// flushSoon sees to it that pending reaches the file.
+func (w *Writer) flushSoon() {
+	switch {
+	case len(w.pending) >= flushBytes || w.closed:
+		w.flush()
+	case len(w.pending) == 0 || w.armed:
+	case w.timer == nil:
+		w.timer = time.AfterFunc(flushDelay, w.flushLate)
+		w.armed = true
+	default:
+		w.timer.Reset(flushDelay)
+		w.armed = true
+	}
+}
+
+// flushLate is what the timer does.
+func (w *Writer) flushLate() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed = false
 	w.flush()
 }
 
@@ -144,6 +178,9 @@ func (w *Writer) Close() error {
 	w.mu.Lock()
 	w.flush()
 	w.closed = true
+	if w.timer != nil {
+		w.timer.Stop() // one that fires all the same finds nothing to write
+	}
 	file := w.file
 	w.file = nil
 	w.mu.Unlock()

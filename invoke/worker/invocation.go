@@ -94,7 +94,6 @@ func (in *invocation) invoke(s *slot) error {
 		in.fail(s, in.exit(s))
 		return nil
 	}
-	s.log.Flush()
 	if err := s.endBoost(w.cfg.StopTimeout); err != nil {
 		w.cfg.Log.Warn("a sandbox keeps the CPU of its init", "function", in.f.Name, "error", err)
 	}
@@ -221,9 +220,7 @@ func (in *invocation) finish(s *slot, turn *runtimeapi.Turn) {
 		w.pool.drop(s)
 		return
 	}
-	log := s.log // the slot is another's once it is released
 	w.pool.release(s)
-	log.Flush()
 }
 
 // fail ends an invocation that the runtime did not answer, and its slot.
@@ -237,9 +234,8 @@ func (in *invocation) fail(s *slot, fail *failure) {
 	in.worker.pool.drop(s)
 }
 
-// conclude logs what there is to say at an invocation's end; it reaches the
-// file with the log's next Flush or Close. A sandbox that failed is stopped
-// first, so that what it printed stands before that.
+// conclude logs what there is to say at an invocation's end. A sandbox that
+// failed is stopped first, so that what it printed stands before that.
 func (in *invocation) conclude(s *slot, fail *failure) {
 	u := usage{duration: time.Since(in.handed), init: in.init, memoryMB: in.f.MemoryMB}
 	var lines []string
