@@ -140,12 +140,20 @@ func (h *harness) look(t testing.TB, change func(*sandbox.Spec), paths ...string
 	return v
 }
 
+// namespace is a pid namespace that is held open: else the kernel would give its
+// number to the next one, which a pool makes at once, and that one's processes
+// would be taken for its own.
+type namespace struct {
+	*os.File
+	name string
+}
+
 // processesOf counts the processes of the host in a pid namespace.
-func processesOf(namespace string) int {
+func processesOf(ns namespace) int {
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/pid")
 	count := 0
 	for _, l := range links {
-		if target, err := os.Readlink(l); err == nil && target == namespace {
+		if target, err := os.Readlink(l); err == nil && target == ns.name {
 			count++
 		}
 	}
@@ -153,11 +161,17 @@ func processesOf(namespace string) int {
 }
 
 // pidNamespace returns the pid namespace of a sandbox.
-func (b *box) pidNamespace(t testing.TB) string {
+func (b *box) pidNamespace(t testing.TB) namespace {
 	t.Helper()
-	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", b.Sandbox.(sandbox.Meter).Pid()))
+	path := fmt.Sprintf("/proc/%d/ns/pid", b.Sandbox.(sandbox.Meter).Pid())
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ns
+	t.Cleanup(func() { _ = file.Close() })
+	name, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return namespace{file, name}
 }

@@ -262,7 +262,7 @@ func testNeighbours(t *testing.T, h *harness) {
 	}
 	own := victim.pidNamespace(t)
 	if n := processesOf(own); n == 0 {
-		t.Errorf("the victim is not in its namespace %s", own)
+		t.Errorf("the victim is not in its namespace %s", own.name)
 	}
 }
 

@@ -93,19 +93,27 @@ func sleep([]string) {
 }
 
 // daemon leaves a descendant in a session of its own that holds the output
-// open, and exits.
+// open, and exits once that one has printed: with it, its descendant is killed.
 func daemon(args []string) {
+	const said = 3 // the descendant's end of the pipe
 	if len(args) > 0 {
 		fmt.Println("daemon", os.Getpid())
+		_ = os.NewFile(said, "said").Close()
 		time.Sleep(time.Hour)
 	}
 	child := exec.Command("/proc/self/exe", "daemon", "child")
 	child.Stdout, child.Stderr = os.Stdout, os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	r, w, err := os.Pipe()
+	if err != nil {
+		fail(err)
+	}
+	child.ExtraFiles = []*os.File{w}
 	if err := child.Start(); err != nil {
 		fail(err)
 	}
-	time.Sleep(50 * time.Millisecond)
+	_ = w.Close()
+	_, _ = r.Read(make([]byte, 1)) // ends when the descendant closes its end
 	os.Exit(7)
 }
 
