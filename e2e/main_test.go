@@ -19,31 +19,53 @@ import (
 	"thaw.dev/thaw/internal/testkit"
 )
 
-// images builds the images of the examples once for all tests and returns the
-// folder of the OCI layout that holds them.
-var images = sync.OnceValues(func() (string, error) {
-	root, err := livetest.Root()
-	if err != nil {
-		return "", err
+// Images of one program take a second to build, those of Debian packages a
+// minute: a test waits for its own kind alone.
+var (
+	programs = builder("go-hello:1", "go-hello:2", "probe:1")
+	packages = builder("py-hello:1", "node-api:1", "web:1", "py-hello-probe:1")
+)
+
+// builder returns what builds images once for all tests and returns the folder
+// of the OCI layout that holds them.
+func builder(tags ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		root, err := livetest.Root()
+		if err != nil {
+			return "", err
+		}
+		layout, err := os.MkdirTemp(work, "images-")
+		if err != nil {
+			return "", err
+		}
+		cmd := exec.Command("go", append([]string{"run", "./bench/images", "-o", layout, "-cache", ".cache/debs", "-store", "gzip"}, tags...)...)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build the images: %w\n%s", err, out)
+		}
+		return layout, nil
+	})
+}
+
+// images returns the layout that holds an image of one of the builders.
+func images(tag string) (string, error) {
+	if strings.HasPrefix(tag, "go-hello:") || tag == "probe:1" {
+		return programs()
 	}
-	layout, err := os.MkdirTemp("", "thaw-e2e-images-")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "run", "./bench/images", "-o", layout, "-cache", ".cache/debs", "-store", "gzip",
-		"go-hello:1", "go-hello:2", "py-hello:1", "node-api:1", "web:1", "probe:1", "py-hello-probe:1")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the images: %w\n%s", err, out)
-	}
-	return layout, nil
-})
+	return packages()
+}
+
+// work is the folder of all tests' images.
+var work string
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if layout, err := images(); err == nil {
-		_ = os.RemoveAll(layout)
+	var err error
+	if work, err = os.MkdirTemp("", "thaw-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	_ = os.RemoveAll(work)
 	os.Exit(code)
 }
 
@@ -56,12 +78,12 @@ type world struct {
 
 // newWorld starts a server of its own for the test and stops it at its end,
 // failing if it doesn't end well.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.RequireFUSE(t)
 	ctx := t.Context()
-	server, err := livetest.Start(ctx, t.TempDir())
+	server, err := livetest.Start(ctx, t.TempDir(), flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +130,7 @@ func (w *world) aws(args ...string) string {
 // reference there.
 func (w *world) push(image, repository string) string {
 	w.t.Helper()
-	layout, err := images()
+	layout, err := images(image)
 	if err != nil {
 		w.t.Fatal(err)
 	}

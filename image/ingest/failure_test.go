@@ -62,15 +62,15 @@ func (w *world) nothingLeft(t *testing.T, goroutines int) {
 func good(t testing.TB) testkit.Blob {
 	b := testkit.NewTar(t)
 	for i := range 200 {
-		b.File(fmt.Sprintf("f%d", i), noise(uint64(i), 9000))
+		b.File(fmt.Sprintf("f%d", i), ingesttest.Noise(uint64(i), 9000))
 	}
-	return testkit.GzipLayer(t, b.File("large", noise(7, 3_000_000)).Bytes())
+	return testkit.GzipLayer(t, b.File("large", ingesttest.Noise(7, 3_000_000)).Bytes())
 }
 
 // TestCorruptLayers feeds layers that are not what was promised.
 func TestCorruptLayers(t *testing.T) {
 	blob := good(t)
-	plain := testkit.PlainLayer(testkit.NewTar(t).File("f", noise(1, 100_000)).Bytes())
+	plain := testkit.PlainLayer(testkit.NewTar(t).File("f", ingesttest.Noise(1, 100_000)).Bytes())
 	ok := ingesttest.Layer(testkit.PlainLayer(testkit.NewTar(t).File("ok", "ok").Bytes()), false)
 	other := testkit.Digest([]byte("other"))
 	change := func(b testkit.Blob, data []byte) ingest.Layer {
@@ -117,7 +117,7 @@ func TestCorruptLayers(t *testing.T) {
 func TestInvalidLayers(t *testing.T) {
 	entry := func(h tar.Header) testkit.Blob { return testkit.PlainLayer(testkit.NewTar(t).Add(h, "").Bytes()) }
 	reg := byte(tar.TypeReg)
-	whole := testkit.NewTar(t).File("f", noise(1, 400_000)).Bytes()
+	whole := testkit.NewTar(t).File("f", ingesttest.Noise(1, 400_000)).Bytes()
 	cut := testkit.GzipLayer(t, whole)
 	cut.Data = cut.Data[:len(cut.Data)-20]
 	cut.Digest = testkit.Digest(cut.Data)
@@ -147,9 +147,9 @@ func TestInvalidLayers(t *testing.T) {
 		{"long name", entry(tar.Header{Typeflag: reg, Name: strings.Repeat("n/", 2049) + "n"}), "4095 bytes"},
 		{"device", entry(tar.Header{Typeflag: tar.TypeChar, Name: "d", Devmajor: 5000}), "device"},
 		{"owner", entry(tar.Header{Typeflag: reg, Name: "o", Uid: 1<<32 - 1}), "owner"},
-		{"large attribute", entry(tar.Header{Typeflag: reg, Name: "x", PAXRecords: xattrs("user.a", strings.Repeat("v", 70_000))}), "attributes"},
+		{"large attribute", entry(tar.Header{Typeflag: reg, Name: "x", PAXRecords: ingesttest.Xattrs("user.a", strings.Repeat("v", 70_000))}), "attributes"},
 		{"many attributes", entry(tar.Header{Typeflag: reg, Name: "x", PAXRecords: manyXattrs()}), "attributes"},
-		{"bad acl", entry(tar.Header{Typeflag: reg, Name: "x", PAXRecords: xattrs("system.posix_acl_access", "nonsense")}), "access control list"},
+		{"bad acl", entry(tar.Header{Typeflag: reg, Name: "x", PAXRecords: ingesttest.Xattrs("system.posix_acl_access", "nonsense")}), "access control list"},
 		{"not a tar", testkit.PlainLayer([]byte(strings.Repeat("this is not a tar. ", 100))), "tar"},
 		{"tar cut in a file", testkit.GzipLayer(t, whole[:300_000]), "ends within"},
 		{"tar cut in a header", testkit.PlainLayer(whole[:300]), "ends within"},
@@ -217,9 +217,9 @@ func TestTooLarge(t *testing.T) {
 	bomb := testkit.GzipLayer(t, testkit.NewTar(t).File("zeros", strings.Repeat("\x00", 40<<20)).Bytes())
 	tail := testkit.GzipLayer(t, append(testkit.NewTar(t).File("f", "f").Bytes(), make([]byte, 40<<20)...))
 	half := func(name string) testkit.Blob {
-		return testkit.GzipLayer(t, testkit.NewTar(t).File(name, noise(1, 2_500_000)).Bytes())
+		return testkit.GzipLayer(t, testkit.NewTar(t).File(name, ingesttest.Noise(1, 2_500_000)).Bytes())
 	}
-	plain := testkit.PlainLayer(testkit.NewTar(t).File("f", noise(1, limit)).Bytes())
+	plain := testkit.PlainLayer(testkit.NewTar(t).File("f", ingesttest.Noise(1, limit)).Bytes())
 	for name, blobs := range map[string][]testkit.Blob{
 		"bomb": {bomb}, "bomb behind the tar": {tail}, "together": {half("a"), half("b")}, "plain": {plain},
 		"holes": {testkit.PlainLayer(hugeHole())}, "zstd bomb": {testkit.ZstdLayer(t, make([]byte, 64<<20))},
@@ -365,7 +365,7 @@ func (r hangingReader) Close() error { return r.closer.Close() }
 
 // TestGzipOfManyKinds reads what compressors write beside the simple case.
 func TestGzipOfManyKinds(t *testing.T) {
-	data := testkit.NewTar(t).File("f", noise(1, 700_000)).File("g", strings.Repeat("text ", 100_000)).Bytes()
+	data := testkit.NewTar(t).File("f", ingesttest.Noise(1, 700_000)).File("g", strings.Repeat("text ", 100_000)).Bytes()
 	member := func(p []byte) []byte {
 		var buf bytes.Buffer
 		w := gzip.NewWriter(&buf)

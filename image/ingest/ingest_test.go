@@ -37,15 +37,15 @@ func (w *world) chunks(t testing.TB, id thaw.ImageID) []manifest.Chunk {
 func layered(t testing.TB) []testkit.Blob {
 	base := testkit.NewTar(t).Dir("usr", 0o755).Dir("usr/lib", 0o755)
 	for i := range 400 {
-		base.File(fmt.Sprintf("usr/lib/pkg%d/mod%d.py", i%9, i), noise(uint64(i), 100+i*53%9000))
+		base.File(fmt.Sprintf("usr/lib/pkg%d/mod%d.py", i%9, i), ingesttest.Noise(uint64(i), 100+i*53%9000))
 	}
-	base.File("usr/lib/big.so", noise(1000, 1_300_000)).File("usr/lib/gone.so", noise(1001, 700_000)).File("usr/lib/old", noise(1002, 300))
-	middle := testkit.NewTar(t).Whiteout("usr/lib/gone.so").File("usr/lib/old", noise(1003, 400)).Dir("app", 0o755)
+	base.File("usr/lib/big.so", ingesttest.Noise(1000, 1_300_000)).File("usr/lib/gone.so", ingesttest.Noise(1001, 700_000)).File("usr/lib/old", ingesttest.Noise(1002, 300))
+	middle := testkit.NewTar(t).Whiteout("usr/lib/gone.so").File("usr/lib/old", ingesttest.Noise(1003, 400)).Dir("app", 0o755)
 	for i := range 100 {
-		middle.File(fmt.Sprintf("app/f%d", i), noise(uint64(2000+i), 3000))
+		middle.File(fmt.Sprintf("app/f%d", i), ingesttest.Noise(uint64(2000+i), 3000))
 	}
-	middle.File("app/model", noise(3000, 2_000_000))
-	top := testkit.NewTar(t).File("app/f1", "patched").File("app/model", noise(3001, 900_000))
+	middle.File("app/model", ingesttest.Noise(3000, 2_000_000))
+	top := testkit.NewTar(t).File("app/f1", "patched").File("app/model", ingesttest.Noise(3001, 900_000))
 	return []testkit.Blob{testkit.GzipLayer(t, base.Bytes()), testkit.ZstdLayer(t, middle.Bytes()), testkit.PlainLayer(top.Bytes())}
 }
 
@@ -105,7 +105,7 @@ func TestTightHold(t *testing.T) {
 	type file struct{ name, content string }
 	var files []file
 	for i := range 600 {
-		files = append(files, file{fmt.Sprintf("lib/p%d/q/r/s/t%d", i%40, i), noise(uint64(i), 20_000+i*37)})
+		files = append(files, file{fmt.Sprintf("lib/p%d/q/r/s/t%d", i%40, i), ingesttest.Noise(uint64(i), 20_000+i*37)})
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	random.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
@@ -145,11 +145,11 @@ func TestMistakenShadow(t *testing.T) {
 		report(t, ingesttest.Diff(got, want, added(want)))
 	}
 	// The top layer deletes the link by which the base named its files.
-	base := testkit.NewTar(t).Dir("real", 0o755).Symlink("s", "real").File("s/large", noise(1, 600_000)).File("s/small", "s").Bytes()
+	base := testkit.NewTar(t).Dir("real", 0o755).Symlink("s", "real").File("s/large", ingesttest.Noise(1, 600_000)).File("s/small", "s").Bytes()
 	top := testkit.NewTar(t).Whiteout("s").Bytes()
 	check([]testkit.Blob{testkit.PlainLayer(base), testkit.GzipLayer(t, top)})
 	// The top layer replaces the folder of files that it has given other names.
-	base = testkit.NewTar(t).Dir("b", 0o755).Dir("x", 0o755).File("x/large", noise(3, 800_000)).File("x/small", "small").Bytes()
+	base = testkit.NewTar(t).Dir("b", 0o755).Dir("x", 0o755).File("x/large", ingesttest.Noise(3, 800_000)).File("x/small", "small").Bytes()
 	top = testkit.NewTar(t).Add(tar.Header{Typeflag: tar.TypeLink, Name: "kept", Linkname: "x/large"}, "").
 		Add(tar.Header{Typeflag: tar.TypeLink, Name: "kept2", Linkname: "x/small"}, "").Symlink("x", "b").Bytes()
 	check([]testkit.Blob{testkit.PlainLayer(base), testkit.PlainLayer(top)})
@@ -216,8 +216,8 @@ func TestRootsShareNothing(t *testing.T) {
 func TestSealedAtRest(t *testing.T) {
 	const marker = "THE-MARKER-OF-THIS-TEST-0123456789"
 	data := testkit.NewTar(t).File("etc/"+marker, strings.Repeat(marker, 50)).Symlink("link", marker).
-		File("usr/large", strings.Repeat("x", 4090)+marker+noise(1, 1_000_000)+marker).
-		Add(tar.Header{Typeflag: tar.TypeReg, Name: "attr", PAXRecords: xattrs("user.m", marker)}, "").Bytes()
+		File("usr/large", strings.Repeat("x", 4090)+marker+ingesttest.Noise(1, 1_000_000)+marker).
+		Add(tar.Header{Typeflag: tar.TypeReg, Name: "attr", PAXRecords: ingesttest.Xattrs("user.m", marker)}, "").Bytes()
 	w := newWorld(t)
 	w.mustRun(t, w.options(), private(testkit.PlainLayer(data))...)
 	var hay [][]byte
@@ -262,13 +262,13 @@ func TestUpdateOfOneFile(t *testing.T) {
 	image := func(patch string) testkit.Blob {
 		b := testkit.NewTar(t)
 		for i := range 1500 {
-			content := noise(uint64(i), 500+i*71%8000)
+			content := ingesttest.Noise(uint64(i), 500+i*71%8000)
 			if i == 777 {
 				content = patch + content
 			}
 			b.File(fmt.Sprintf("srv/app/node_modules/m%d/f%d.js", i%60, i), content)
 		}
-		return testkit.GzipLayer(t, b.File("srv/large", noise(9999, 5_000_000)).Bytes())
+		return testkit.GzipLayer(t, b.File("srv/large", ingesttest.Noise(9999, 5_000_000)).Bytes())
 	}
 	w := newWorld(t)
 	w.mustRun(t, w.options(), private(image(""))...)

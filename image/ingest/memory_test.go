@@ -16,6 +16,7 @@ import (
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/image/ingest"
+	"thaw.dev/thaw/image/ingest/ingesttest"
 	"thaw.dev/thaw/internal/testkit"
 )
 
@@ -89,7 +90,7 @@ func manyFiles(size int) io.ReadCloser {
 	pr, pw := io.Pipe()
 	go func() {
 		w := tar.NewWriter(pw)
-		content := []byte(noise(1, 4*size))
+		content := []byte(ingesttest.Noise(1, 4*size))
 		for i := range memoryFiles {
 			n := size/2 + i*7919%size
 			name := fmt.Sprintf("srv/application/node_modules/package-%d/lib/module-%d/file-number-%d.js", i/5000, i/50, i)

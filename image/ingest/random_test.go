@@ -48,14 +48,14 @@ func randomEntry(r *rand.Rand) entry {
 	h := &e.header
 	switch r.IntN(12) {
 	case 0, 1, 2:
-		h.Typeflag, e.content = tar.TypeReg, noise(r.Uint64(), r.IntN(3)*r.IntN(6000))
+		h.Typeflag, e.content = tar.TypeReg, ingesttest.Noise(r.Uint64(), r.IntN(3)*r.IntN(6000))
 		if r.IntN(10) == 0 {
-			e.content = noise(r.Uint64(), 300_000)
+			e.content = ingesttest.Noise(r.Uint64(), 300_000)
 		}
 	case 3, 4, 5:
 		h.Typeflag = tar.TypeDir
 		if r.IntN(2) == 0 {
-			h.PAXRecords = xattrs("user.x", fmt.Sprint(r.IntN(3)))
+			h.PAXRecords = ingesttest.Xattrs("user.x", fmt.Sprint(r.IntN(3)))
 		}
 	case 6, 7:
 		h.Typeflag, h.Linkname = tar.TypeSymlink, target()

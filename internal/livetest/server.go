@@ -73,9 +73,13 @@ func Start(ctx context.Context, data string, flags ...string) (*Server, error) {
 }
 
 // Run starts the server again after [Server.Kill] or [Server.Stop], on the same
-// folder; its port may be another.
+// folder and port.
 func (s *Server) Run(ctx context.Context) error {
-	args := append([]string{"serve", "--data", s.Data, "--listen", "127.0.0.1:0", "--admin-listen", ""}, s.flags...)
+	listen := "127.0.0.1:0"
+	if s.Endpoint != "" {
+		listen = s.Registry()
+	}
+	args := append([]string{"serve", "--data", s.Data, "--listen", listen, "--admin-listen", ""}, s.flags...)
 	s.cmd = exec.Command(s.binary, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.Log, s.Log
 	// A group of its own: a signal to the test must not reach the server first.

@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// seeded is a source for what takes one of math/rand's.
+func seeded(seed int64) rand.Source { return rand.NewSource(seed) }
+
+// census knows what a server has made outside of its folder, so that it can be
+// looked for when the server is gone. What other servers on this machine make
+// does not disturb it.
+type census struct {
+	t          *testing.T
+	data       string
+	instance   string
+	namespaces map[string]bool // that sandboxes had
+}
+
+func newCensus(t *testing.T, data string) *census {
+	sum := sha256.Sum256([]byte(data)) // as cmd/thaw names control groups and network tables
+	return &census{t: t, data: data, instance: hex.EncodeToString(sum[:6]), namespaces: map[string]bool{}}
+}
+
+// note remembers the namespaces of the sandboxes that there are now.
+func (c *census) note() {
+	own := namespacesOf("self")
+	for _, pid := range c.processes() {
+		for ns := range namespacesOf(pid) {
+			if !own[ns] {
+				c.namespaces[ns] = true
+			}
+		}
+	}
+}
+
+// processes are those in the control groups of the server's sandboxes.
+func (c *census) processes() []string {
+	return pidsWhere(c.t, func(dir string) bool {
+		text, err := os.ReadFile(dir + "/cgroup")
+		return err == nil && strings.Contains(string(text), c.instance)
+	})
+}
+
+// check fails the test for everything that is left.
+func (c *census) check() {
+	c.t.Helper()
+	if len(c.namespaces) == 0 {
+		c.t.Error("no sandbox was ever seen: the census looks in the wrong place")
+	}
+	if left := mountsBelow(c.t, c.data); len(left) > 0 {
+		c.t.Errorf("mounts are left: %v", left)
+	}
+	if left := processesNaming(c.t, c.data); len(left) > 0 {
+		c.t.Errorf("processes are left: %v", left)
+	}
+	if left := c.processes(); len(left) > 0 {
+		c.t.Errorf("processes are left in control groups: %v", left)
+	}
+	left := pidsWhere(c.t, func(dir string) bool {
+		// The kernel gives a namespace's number away again: to the sandboxes of
+		// other servers, which their control groups tell.
+		if text, err := os.ReadFile(dir + "/cgroup"); err != nil || strings.Contains(string(text), ":/thaw/") {
+			return false
+		}
+		for ns := range namespacesOf(filepath.Base(dir)) {
+			if c.namespaces[ns] {
+				return true
+			}
+		}
+		return false
+	})
+	if len(left) > 0 {
+		c.t.Errorf("processes are left in the namespaces of sandboxes: %v", left)
+	}
+	if text, err := os.ReadFile("/proc/self/mountinfo"); err != nil {
+		c.t.Error(err)
+	} else {
+		for ns := range c.namespaces { // kept by a mount
+			if strings.Contains(string(text), " "+ns+" ") {
+				c.t.Errorf("a mount keeps namespace %s", ns)
+			}
+		}
+	}
+	c.groups()
+}
+
+// groups looks for control groups of the server.
+func (c *census) groups() {
+	c.t.Helper()
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // another's group, gone meanwhile
+		}
+		if d.IsDir() && d.Name() == c.instance {
+			c.t.Errorf("control group %s is left", path)
+			return filepath.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		c.t.Error(err)
+	}
+}
+
+func namespacesOf(pid string) map[string]bool {
+	found := map[string]bool{}
+	for _, kind := range []string{"net", "mnt", "pid", "user", "ipc", "uts"} {
+		if ns, err := os.Readlink("/proc/" + pid + "/ns/" + kind); err == nil {
+			found[ns] = true
+		}
+	}
+	return found
+}
+
+func pidsWhere(t *testing.T, is func(dir string) bool) []string {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, dir := range dirs {
+		if is(dir) {
+			found = append(found, filepath.Base(dir))
+		}
+	}
+	return found
+}
