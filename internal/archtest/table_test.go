@@ -32,7 +32,7 @@ var table = map[string]rule{
 	"read/flight":     {local: []string{""}},
 	"read/holder":     {local: []string{"", "read/mount", "read/proc"}, external: []string{"golang.org/x/sys"}},
 	"read/latency":    {},
-	"read/loader":     {local: []string{"", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync"}},
+	"read/loader":     {local: []string{"", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"read/mount":      {local: []string{"", "read/latency"}, external: []string{"golang.org/x/sys"}},
 	"read/proc":       {local: []string{""}, external: []string{"golang.org/x/sys"}},
 	"read/s3fifo":     {},

@@ -16,7 +16,7 @@ import (
 // Root is an attached image.
 type Root struct {
 	Dir     string // the image, mounted read-only
-	Started func() // the start is over: what it read is recorded. At most once; does not wait
+	Started func() // the start is over: what it read is recorded. Does not wait
 	Release func() // nobody uses Dir any more. Exactly once
 }
 
@@ -42,6 +42,8 @@ type mounted struct {
 	mu   sync.Mutex // held while it is mounted or unmounted
 	done bool       // it is mounted
 	gone bool       // it was unmounted, or lost: look again
+
+	metaBytes int64 // of the image; set once it is done
 }
 
 // Attach mounts the image, unless it is, and returns it. Where this makes the
@@ -76,7 +78,7 @@ func (c *Client) root(m *mounted, token int) Root {
 	var over sync.Once
 	end := func(e endRequest) {
 		if token != 0 {
-			over.Do(func() { c.endStart(e) })
+			over.Do(func() { c.endStart(m, e) })
 		}
 	}
 	return Root{
@@ -139,16 +141,20 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return 0, false, err
 	}
-	if err := c.images.Mount(filepath.Join(holder.FilesDir(c.config.RunDir), m.id.String()), m.dir); err != nil {
+	if err := mount.Image(c.file(m.id), m.dir); err != nil {
 		return 0, false, err
 	}
-	m.done = true
+	m.done, m.metaBytes = true, opened.MetaBytes
+	if recordKey != "" {
+		c.readAhead(request)
+	}
 	return opened.Token, false, nil
 }
 
 // endStart reports the end of a start, apart from who answers the invocation.
-func (c *Client) endStart(e endRequest) {
+func (c *Client) endStart(m *mounted, e endRequest) {
 	c.supervised.Go(func() {
+		c.dropFile(m.id, m.metaBytes)
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
 		if _, err := call[struct{}](ctx, c, "started", e); err != nil {
@@ -214,6 +220,7 @@ func (c *Client) unmount(m *mounted) error {
 	if err := mount.Detach(m.dir); err != nil {
 		return err
 	}
+	c.dropFile(m.id, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	_, err := call[struct{}](ctx, c, "close", imageRequest{Tenant: m.tenant, Image: m.id})

@@ -42,16 +42,11 @@ type ClientConfig struct {
 type Client struct {
 	config  ClientConfig
 	control *http.Client
-	images  mount.Images
 	mounts  mounts
 
 	stop       context.CancelFunc
 	supervised sync.WaitGroup // the supervisor, and reports of ended starts
 }
-
-// readAheadKiB is how far the kernel reads ahead in a file: large reads cost
-// less per byte, and it takes several chunks to keep more than one core busy.
-const readAheadKiB = 1024
 
 // Start removes what a predecessor left in the run directory, starts holder
 // and loader, and returns when the loader answers. Errors: [thaw.Unavailable]
@@ -79,7 +74,7 @@ func Start(ctx context.Context, c ClientConfig) (*Client, error) {
 		}
 	}
 	socket := socketPath(c.RunDir)
-	client := &Client{config: c, images: mount.Images{ReadAheadKiB: readAheadKiB}}
+	client := &Client{config: c}
 	client.mounts.idleMax = c.IdleImages
 	client.control = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

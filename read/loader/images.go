@@ -84,11 +84,11 @@ func (f *imageFile) Size(ctx context.Context) (int64, error) {
 	return v.Size(), nil
 }
 
-// ReadAt fills p from the image at off.
-func (f *imageFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+// Read returns the bytes of the image from off on, as pieces.
+func (f *imageFile) Read(ctx context.Context, off int64, n int) ([][]byte, error) {
 	v, err := f.open(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return v.ReadAt(ctx, p, off)
+	return v.Read(ctx, off, n)
 }

@@ -62,6 +62,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.PlainBytes == 0 {
 		c.PlainBytes = view.DefaultPlainBytes
 	}
+	hugePages(heapBytes)
 	c.L1.Log = c.Log
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -92,9 +93,9 @@ type server struct {
 	mount  *mount.Server
 	images images
 
-	// ahead owns the goroutines that fetch ahead; they end with life.
-	ahead errgroup.Group
-	life  context.Context //nolint:containedctx // Run's: work that outlives a request ends with it
+	// fetches owns the goroutines that fetch ahead; they end with life.
+	fetches errgroup.Group
+	life    context.Context //nolint:containedctx // Run's: work that outlives a request ends with it
 }
 
 func serve(ctx context.Context, c Config, cache *l1.L1) error {
@@ -136,7 +137,7 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 		<-ctx.Done()
 		return control.Close()
 	})
-	return errors.Join(group.Wait(), s.ahead.Wait())
+	return errors.Join(group.Wait(), s.fetches.Wait())
 }
 
 // adopt shows the files that a predecessor showed, before its requests are

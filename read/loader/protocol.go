@@ -12,6 +12,7 @@ import (
 	"thaw.dev/thaw/read/tier"
 	"thaw.dev/thaw/read/tier/l1"
 	"thaw.dev/thaw/read/view"
+	"thaw.dev/thaw/read/workingset"
 )
 
 // The control protocol: POST of JSON on the control socket. Whoever can open
@@ -21,14 +22,16 @@ import (
 type imageRequest struct {
 	Tenant thaw.TenantID `json:"tenant"`
 	Image  thaw.ImageID  `json:"image"`
-	// Record, in an open, is the key under which the start is recorded and
-	// from which it is fetched ahead; empty for neither.
+	// Record is the key under which a start is recorded (open; empty for not)
+	// and from which it is fetched ahead (ahead).
 	Record string `json:"record,omitempty"`
 }
 
-// openAnswer says under which token the start is recorded; 0 if it is not.
+// openAnswer says under which token the start is recorded, 0 if it is not, and
+// where in the image the metadata ends.
 type openAnswer struct {
-	Token int `json:"token"`
+	Token     int   `json:"token"`
+	MetaBytes int64 `json:"meta_bytes"`
 }
 
 // endRequest says that a start is over, or will never be.
@@ -55,12 +58,21 @@ func (s *server) handler() http.Handler {
 	starts := &recordings{}
 	handle(mux, "open", func(ctx context.Context, in imageRequest) (openAnswer, error) {
 		v, err := s.show(ctx, in)
-		if err != nil || in.Record == "" {
+		if err != nil {
 			return openAnswer{}, err
 		}
-		token := starts.begin(v, in.Record)
-		s.fetchAhead(v, in.Record)
-		return openAnswer{Token: token}, nil
+		answer := openAnswer{MetaBytes: v.MetaBytes()}
+		if in.Record != "" {
+			answer.Token = starts.begin(v, in.Record)
+		}
+		return answer, nil
+	})
+	handle(mux, "ahead", func(ctx context.Context, in imageRequest) ([]workingset.Run, error) {
+		v, err := s.show(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return s.ahead(ctx, v, in.Record)
 	})
 	handle(mux, "started", func(ctx context.Context, in endRequest) (struct{}, error) {
 		rec := starts.take(in.Token)

@@ -57,18 +57,26 @@ func (s *server) finish(ctx context.Context, rec *recording) error {
 	if len(touches) == 0 {
 		return nil
 	}
-	items := make([]workingset.Item, len(touches))
+	runs := make([]workingset.Run, len(touches))
 	for i, t := range touches {
-		items[i] = workingset.Item{Chunk: t.Chunk, At: t.At}
+		runs[i] = workingset.Run{Block: t.Block, Blocks: t.Blocks, At: t.At}
 	}
 	set, err := s.workingSet(ctx, rec.view, rec.key)
 	if kind := thaw.KindOf(err); err != nil && kind != thaw.NotFound && kind != thaw.Corrupt {
 		return err
 	}
-	set = set.Merge(items)
+	known := set.Blocks()
+	set = set.Merge(runs)
+	if grown := set.Blocks() - known; known > 0 && grown*newPart < known {
+		return nil // it would say the same
+	}
 	sealed := rec.view.SealRecord(set.Encode(), rec.key)
 	return s.config.Objects.PutObject(ctx, workingset.Key(rec.view.ID(), rec.key), sealed)
 }
+
+// newPart is the part of a working set by which a start must change it to be
+// worth a write: a cold start should not cost the store a request each.
+const newPart = 64
 
 // maxRecordBytes bounds a stored working set: a set of all chunks of the
 // largest image is below it.
@@ -83,21 +91,25 @@ func (s *server) workingSet(ctx context.Context, v *view.View, key string) (work
 	if err != nil {
 		return workingset.Set{}, err
 	}
-	return workingset.Decode(plain, v.Chunks())
+	return workingset.Decode(plain, v.Size())
 }
 
-// fetchAhead begins to fetch what earlier starts have read.
-func (s *server) fetchAhead(v *view.View, key string) {
-	s.ahead.Go(func() error {
-		set, err := s.workingSet(s.life, v, key)
-		switch {
-		case err == nil:
-			set.Fetch(s.life, v, s.stack)
-		case thaw.KindOf(err) != thaw.NotFound:
-			s.config.Log.Warn("a working set can't be used", "image", v.ID(), "err", err)
-		}
+// ahead returns what earlier starts have read, as runs of blocks in the order
+// of their reads, and begins to bring it nearer. Nothing is recorded yet for a
+// version's first start.
+func (s *server) ahead(ctx context.Context, v *view.View, key string) ([]workingset.Run, error) {
+	set, err := s.workingSet(ctx, v, key)
+	switch {
+	case thaw.KindOf(err) == thaw.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, thaw.Wrap("the working set can't be used", err)
+	}
+	s.fetches.Go(func() error {
+		_ = set.Fetch(s.life, v, s.stack) // what fails is left to the read that needs it
 		return nil
 	})
+	return set.Runs, nil
 }
 
 // touched returns the chunks that starts of the image have read, whichever
@@ -113,8 +125,13 @@ func (s *server) touched(ctx context.Context, v *view.View) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, it := range set.Items {
-			chunks = append(chunks, it.Chunk)
+		err = set.Each(ctx, v, func(index int, name thaw.ChunkName) {
+			if !name.IsZero() {
+				chunks = append(chunks, index)
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	slices.Sort(chunks)

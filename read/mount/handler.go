@@ -17,12 +17,11 @@ const attrSeconds = 1 << 31
 type handler struct {
 	s  *Server
 	in []byte
-	// out holds an answer: its header ends, and its payload begins, at payload,
-	// so that the bytes of a read are aligned to pages.
-	out []byte
+	// out holds an answer: its header, and the payload unless that is what was
+	// read, which goes out from where it is.
+	out  []byte
+	data [][]byte
 }
-
-const payload = 4096
 
 // take waits for a request. Requests that may take long are entered as in
 // flight before anybody else can take the next, which may be their interrupt.
@@ -59,6 +58,7 @@ func (h *handler) take(ctx context.Context) (request, *work, error) {
 // answer handles a request. work is nil where nothing is waited for.
 func (h *handler) answer(req request, w *work) {
 	begin := time.Now()
+	h.data = nil
 	n, err := h.dispatch(req, w)
 	if w != nil {
 		stopped := w.stopped()
@@ -74,7 +74,8 @@ func (h *handler) answer(req request, w *work) {
 	h.reply(req, n, err)
 }
 
-// dispatch returns the length of the answer's payload.
+// dispatch returns the length of the answer's payload, which is in h.data if it
+// was read, else in h.out.
 func (h *handler) dispatch(req request, w *work) (int, error) {
 	switch req.op {
 	case opRead:
@@ -99,10 +100,10 @@ func (h *handler) dispatch(req request, w *work) (int, error) {
 
 // room returns n bytes for the payload of the answer, of unknown content.
 func (h *handler) room(n int) []byte {
-	if len(h.out) < payload+n {
-		h.out = make([]byte, payload+n)
+	if len(h.out) < outHeaderBytes+n {
+		h.out = make([]byte, outHeaderBytes+n)
 	}
-	return h.out[payload : payload+n]
+	return h.out[outHeaderBytes : outHeaderBytes+n]
 }
 
 func (h *handler) put(b []byte) int { return copy(h.room(len(b)), b) }
@@ -110,12 +111,16 @@ func (h *handler) put(b []byte) int { return copy(h.room(len(b)), b) }
 func (h *handler) reply(req request, n int, err error) {
 	errno := errnoOf(err)
 	if errno != 0 {
-		n = 0
+		n, h.data = 0, nil
 	}
-	h.room(n)
-	msg := h.out[payload-outHeaderBytes : payload+n]
-	putOutHeader(msg, req.unique, len(msg), errno)
-	if err := h.s.dev.send(msg); err != nil {
+	head := outHeaderBytes
+	if h.data == nil {
+		head += n
+	}
+	h.room(head - outHeaderBytes)
+	msg := h.out[:head]
+	putOutHeader(msg, req.unique, outHeaderBytes+n, errno)
+	if err := h.s.dev.send(msg, h.data...); err != nil {
 		h.s.fail(err)
 	}
 }
@@ -132,7 +137,19 @@ func (h *handler) read(ctx context.Context, req request) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return n.file.ReadAt(ctx, h.room(int(size)), int64(off))
+	pieces, err := n.file.Read(ctx, int64(off), int(size))
+	if err != nil {
+		return 0, err
+	}
+	length := 0
+	for _, p := range pieces {
+		length += len(p)
+	}
+	if length > int(size) || len(pieces) > MaxPieces {
+		return 0, thaw.Errorf("read", thaw.Internal, "%d bytes in %d pieces for %d", length, len(pieces), size)
+	}
+	h.data = pieces
+	return length, nil
 }
 
 func (h *handler) lookup(ctx context.Context, req request) (int, error) {
@@ -176,9 +193,8 @@ func (h *handler) getattr(ctx context.Context, req request) (int, error) {
 	return h.put(a.append(b)), nil
 }
 
-// open answers that reads bypass the kernel's cache of this file: what EROFS
-// reads from it is cached once, above. An EROFS mounted with "directio" asks
-// for that by itself; one of a kernel without that option can't.
+// open answers that the kernel may keep what it has cached of the file: it
+// never changes.
 func (h *handler) open(req request) (int, error) {
 	if _, err := h.s.files.byNode(req.node); err != nil {
 		return 0, err
@@ -186,7 +202,7 @@ func (h *handler) open(req request) (int, error) {
 	if len(req.body) < 4 || order.Uint32(req.body)&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return 0, syscall.EROFS
 	}
-	return h.opened(openDirectIO), nil
+	return h.opened(openKeepCache), nil
 }
 
 func (h *handler) opendir(req request) (int, error) {

@@ -43,12 +43,25 @@ func DetachBelow(dir string) error {
 
 // pointsBelow returns the mount points at or below dir, oldest first.
 func pointsBelow(dir string) ([]string, error) {
+	points, err := mountsBelow(dir)
+	var paths []string
+	for _, p := range points {
+		paths = append(paths, p.path)
+	}
+	return paths, err
+}
+
+// point is where something is mounted.
+type point struct{ path, device string } // device is MAJOR:MINOR
+
+// mountsBelow returns what is mounted at or below dir, oldest first.
+func mountsBelow(dir string) ([]point, error) {
 	info, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	defer info.Close()
-	var points []string
+	var points []point
 	lines := bufio.NewScanner(info)
 	lines.Buffer(nil, 1<<20) // a line holds options of any length
 	for lines.Scan() {
@@ -57,7 +70,7 @@ func pointsBelow(dir string) ([]string, error) {
 			continue
 		}
 		if p := unescape(fields[4]); p == dir || strings.HasPrefix(p, dir+"/") {
-			points = append(points, p)
+			points = append(points, point{path: p, device: fields[2]})
 		}
 	}
 	return points, lines.Err()

@@ -57,6 +57,10 @@ const (
 // fs.fuse.max_pages_limit.
 const MaxReadBytes = 1 << 20
 
+// MaxPieces is the most pieces that the answer of a read can have: what one
+// writev takes, UIO_MAXIOV, less the header.
+const MaxPieces = 1023
+
 var order = binary.NativeEndian
 
 // request is one message from the kernel. body is valid until the buffer that

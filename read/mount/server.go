@@ -22,9 +22,9 @@ type File interface {
 	// Size returns the length in bytes.
 	Size(ctx context.Context) (int64, error)
 
-	// ReadAt fills p from offset off and returns how much of it; less than all
-	// only at the end of the file.
-	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+	// Read returns the n bytes from offset off on, fewer only at the end of the
+	// file, as pieces in order; at most [MaxPieces]. Nobody modifies them.
+	Read(ctx context.Context, off int64, n int) ([][]byte, error)
 }
 
 // Options make a [Server]. The zero value of each field means its default.
@@ -32,8 +32,8 @@ type Options struct {
 	// Timeout bounds a request, from its arrival to the answer; EIO after it.
 	// Default 30 s.
 	Timeout time.Duration
-	// Handlers bounds the requests being handled at a time, each of which may
-	// hold [MaxReadBytes]; more wait in the kernel. Default 192, above what
+	// Handlers bounds the requests being handled at a time; more wait in the
+	// kernel. Default 192, above what
 	// the kernel sends in the background.
 	Handlers int
 	Log      *slog.Logger // default slog.Default

@@ -14,16 +14,17 @@ import (
 	"thaw.dev/thaw"
 )
 
-// Touch is a chunk that was read, and when.
+// Touch is a run of blocks that were read for the first time, and when.
 type Touch struct {
-	Chunk int           // index in the manifest
-	At    time.Duration // since the recording began
+	Block, Blocks uint32        // in units of [thaw.BlockBytes], from the image's begin
+	At            time.Duration // since the recording began
 }
 
-// recorder notes which chunks are read, each once, while a recording runs. A
+// recorder notes which blocks are read, each once, while a recording runs. A
 // read without one costs an atomic load.
 type recorder struct {
 	on atomic.Bool
+
 	mu sync.Mutex // guards what is below
 	// recordings are those that run: two sandboxes may start on one image.
 	recordings []*Recording
@@ -35,14 +36,15 @@ type recorder struct {
 type Recording struct {
 	recorder *recorder
 	begin    time.Time
-	seen     map[int]struct{}
+	seen     []uint64 // a bit for each block of the image
 	touches  []Touch
 }
 
 // Record begins a recording. It must be ended with [Recording.Stop].
 func (v *View) Record() *Recording {
 	r := &v.recorder
-	rec := &Recording{recorder: r, begin: time.Now(), seen: map[int]struct{}{}}
+	blocks := (v.Size() + thaw.BlockBytes - 1) / thaw.BlockBytes
+	rec := &Recording{recorder: r, begin: time.Now(), seen: make([]uint64, (blocks+63)/64)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.recordings = append(r.recordings, rec)
@@ -50,7 +52,7 @@ func (v *View) Record() *Recording {
 	return rec
 }
 
-// Stop ends the recording and returns the chunks in the order in which they
+// Stop ends the recording and returns the blocks in the order in which they
 // were first read. A second call returns nothing.
 func (rec *Recording) Stop() []Touch {
 	r := rec.recorder
@@ -63,7 +65,8 @@ func (rec *Recording) Stop() []Touch {
 	return touches
 }
 
-func (r *recorder) touch(chunk int) {
+// touch notes a read of blocks, none of which is a hole.
+func (r *recorder) touch(block, blocks uint32) {
 	if !r.on.Load() {
 		return
 	}
@@ -71,18 +74,31 @@ func (r *recorder) touch(chunk int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rec := range r.recordings {
-		if _, known := rec.seen[chunk]; !known {
-			rec.seen[chunk] = struct{}{}
-			rec.touches = append(rec.touches, Touch{Chunk: chunk, At: now.Sub(rec.begin)})
-		}
+		rec.noteLocked(block, blocks, now.Sub(rec.begin))
 	}
 }
 
-// Chunk returns the name and the sealed size of chunk i; a chunk of zeros has
-// the zero name. Fetching ahead needs no more.
-func (v *View) Chunk(ctx context.Context, i int) (thaw.ChunkName, int64, error) {
-	c, err := v.manifest.At(ctx, i)
-	return c.Name, int64(c.SealedBytes), thaw.Wrap("view: chunk", err)
+func (rec *Recording) noteLocked(block, blocks uint32, at time.Duration) {
+	for b := block; b < block+blocks; b++ {
+		word, bit := b/64, uint64(1)<<(b%64)
+		if rec.seen[word]&bit != 0 {
+			continue
+		}
+		rec.seen[word] |= bit
+		if n := len(rec.touches); n > 0 && rec.touches[n-1].Block+rec.touches[n-1].Blocks == b {
+			rec.touches[n-1].Blocks++
+			continue
+		}
+		rec.touches = append(rec.touches, Touch{Block: b, Blocks: 1, At: at})
+	}
+}
+
+// ChunkAt returns the chunk that holds a block of the image: its index, its
+// name (zero for zeros) and the block behind its last. Fetching ahead needs no
+// more.
+func (v *View) ChunkAt(ctx context.Context, block uint32) (index int, name thaw.ChunkName, end uint32, err error) {
+	c, index, err := v.manifest.ByBlock(ctx, block)
+	return index, c.Name, c.Block + c.Blocks, thaw.Wrap("view: chunk", err)
 }
 
 // recordKey derives the key of what is kept beside an image from the data key

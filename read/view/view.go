@@ -1,7 +1,7 @@
 // Package view presents an image as one readable, sparse file: a read of a
 // range becomes the chunks that hold it, each fetched from a [thaw.ChunkSource]
 // which has checked its name, opened with its key from the manifest, unpacked,
-// and only then copied out. Beside image/ingest it is the only package that
+// and only then given out. Beside image/ingest it is the only package that
 // ever holds a chunk's key.
 //
 // It knows manifests, keys and chunks. It does not know which tier answered,
@@ -13,8 +13,8 @@ package view
 
 import (
 	"context"
-	"errors"
-	"io"
+	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -88,87 +88,103 @@ func (v *View) Tenant() thaw.TenantID { return v.tenant }
 // Size returns the size of the image in bytes.
 func (v *View) Size() int64 { return v.manifest.Head().ImageBytes }
 
+// MetaBytes returns how many bytes of metadata the image begins with.
+func (v *View) MetaBytes() int64 { return v.manifest.Head().MetaBytes }
+
 // Chunks returns the number of the image's chunks.
 func (v *View) Chunks() int { return v.manifest.Len() }
 
-// ReadAt fills p from the image at off. It returns fewer bytes only with an
-// error: [io.EOF] at the image's end, [thaw.Corrupt] where a chunk is not what
-// the manifest says, [thaw.Unavailable] where no tier could be reached. Of a
-// chunk that failed no byte is returned.
-func (v *View) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, thaw.Errorf("view: read", thaw.Invalid, "offset %d", off)
+// Read returns the bytes of the image from off on, n of them or as many as
+// there are before its end, as pieces in order. They are the view's own:
+// nobody may modify them, and anybody may keep them. Errors: [thaw.Corrupt]
+// where a chunk is not what the manifest says, [thaw.Unavailable] where no tier
+// could be reached. With an error there are no bytes.
+func (v *View) Read(ctx context.Context, off int64, n int) ([][]byte, error) {
+	if off < 0 || n < 0 {
+		return nil, thaw.Errorf("view: read", thaw.Invalid, "%d bytes at %d", n, off)
 	}
-	size := v.Size()
-	if off >= size {
-		return 0, io.EOF
+	n = int(min(int64(n), max(0, v.Size()-off)))
+	pieces, err := v.pieces(ctx, off, n)
+	if err != nil {
+		return nil, thaw.Wrap("view: read "+v.id.String(), err)
 	}
-	var end error
-	if rest := size - off; int64(len(p)) > rest {
-		p, end = p[:rest], io.EOF
+	return pieces, nil
+}
+
+func (v *View) pieces(ctx context.Context, off int64, n int) ([][]byte, error) {
+	if n == 0 {
+		return nil, nil
 	}
-	if err := v.fill(ctx, p, off); err != nil {
-		return 0, thaw.Wrap("view: read "+v.id.String(), err)
+	first, err := v.next(ctx, &off, &n)
+	if err != nil {
+		return nil, err
 	}
-	return len(p), end
+	if n == 0 { // the usual case: one chunk has it all
+		return v.append(ctx, nil, first)
+	}
+	parts := []piece{first}
+	for n > 0 {
+		p, err := v.next(ctx, &off, &n)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	opened := make([][][]byte, len(parts))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelChunks)
+	for i, p := range parts {
+		group.Go(func() (err error) {
+			opened[i], err = v.append(ctx, nil, p)
+			return err
+		})
+	}
+	err = group.Wait()
+	return slices.Concat(opened...), err
 }
 
 // piece is the part of a read that one chunk holds.
 type piece struct {
-	chunk manifest.Chunk
-	dst   []byte
-	from  int // offset of dst within the chunk's plain bytes
+	chunk    manifest.Chunk
+	from, to int // within the chunk's plain bytes
 }
 
-func (v *View) fill(ctx context.Context, p []byte, off int64) error {
-	first, err := v.next(ctx, &p, &off)
-	if err != nil {
-		return err
-	}
-	if len(p) == 0 { // the usual case: one chunk has it all
-		return v.copyPiece(ctx, first)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelChunks)
-	group.Go(func() error { return v.copyPiece(ctx, first) })
-	for len(p) > 0 {
-		next, err := v.next(ctx, &p, &off)
-		if err != nil {
-			return errors.Join(err, group.Wait())
-		}
-		group.Go(func() error { return v.copyPiece(ctx, next) })
-	}
-	return group.Wait()
-}
-
-// next finds the chunk that holds off, cuts its part from p, and moves off on.
-func (v *View) next(ctx context.Context, p *[]byte, off *int64) (piece, error) {
-	c, index, err := v.manifest.ByBlock(ctx, uint32(*off/thaw.BlockBytes))
+// next finds the chunk that holds off and takes its part from off and n.
+func (v *View) next(ctx context.Context, off *int64, n *int) (piece, error) {
+	c, _, err := v.manifest.ByBlock(ctx, uint32(*off/thaw.BlockBytes))
 	if err != nil {
 		return piece{}, err
 	}
-	if !c.Name.IsZero() {
-		v.recorder.touch(index)
-	}
 	from := int(*off - int64(c.Block)*thaw.BlockBytes)
-	n := min(len(*p), int(c.Blocks)*thaw.BlockBytes-from)
-	out := piece{chunk: c, dst: (*p)[:n], from: from}
-	*p, *off = (*p)[n:], *off+int64(n)
-	return out, nil
+	length := min(*n, int(c.Blocks)*thaw.BlockBytes-from)
+	if !c.Name.IsZero() {
+		first := uint32(*off / thaw.BlockBytes)
+		v.recorder.touch(first, uint32((*off+int64(length)-1)/thaw.BlockBytes)-first+1)
+	}
+	*off, *n = *off+int64(length), *n-length
+	return piece{chunk: c, from: from, to: from + length}, nil
 }
 
-func (v *View) copyPiece(ctx context.Context, p piece) error {
+// zeros is what chunks of zeros read as, which may be longer.
+var zeros [64 << 10]byte
+
+// append appends the bytes of a piece to pieces.
+func (v *View) append(ctx context.Context, pieces [][]byte, p piece) ([][]byte, error) {
 	if p.chunk.Name.IsZero() {
-		clear(p.dst)
-		return nil
+		for n := p.to - p.from; n > 0; n -= len(zeros) {
+			pieces = append(pieces, zeros[:min(n, len(zeros))])
+		}
+		return pieces, nil
 	}
 	plain, err := v.options.Plain.get(ctx, p.chunk, v.open)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	copy(p.dst, plain[p.from:])
-	return nil
+	return append(pieces, plain[p.from:p.to:p.to]), nil
 }
+
+// packed holds buffers for chunks that are opened and not yet unpacked.
+var packed = sync.Pool{New: func() any { return new([]byte) }}
 
 // open fetches, opens and unpacks a chunk.
 func (v *View) open(ctx context.Context, c manifest.Chunk) (thaw.PlainChunk, error) {
@@ -179,18 +195,13 @@ func (v *View) open(ctx context.Context, c manifest.Chunk) (thaw.PlainChunk, err
 	if len(sealed) != int(c.SealedBytes) {
 		return nil, thaw.Errorf("chunk "+c.Name.String(), thaw.Corrupt, "%d bytes, the manifest says %d", len(sealed), c.SealedBytes)
 	}
-	packed := seal.Open(c.Key, sealed, make([]byte, 0, len(sealed)))
+	buffer := packed.Get().(*[]byte) // nothing else is in it
+	defer packed.Put(buffer)
+	*buffer = seal.Open(c.Key, sealed, (*buffer)[:0])
 	plainBytes := int(c.Blocks) * thaw.BlockBytes
-	plain, err := chunk.Unpack(make([]byte, 0, plainBytes), packed, plainBytes)
+	plain, err := chunk.Unpack(make([]byte, 0, plainBytes), *buffer, plainBytes)
 	if err != nil {
 		return nil, thaw.Wrap("chunk "+c.Name.String(), err)
 	}
 	return plain, nil
-}
-
-// Name returns the name and the sealed size of chunk i; the zero name is a
-// chunk of zeros. Fetching ahead works with names alone.
-func (v *View) Name(ctx context.Context, i int) (thaw.ChunkName, int64, error) {
-	c, err := v.manifest.At(ctx, i)
-	return c.Name, int64(c.SealedBytes), thaw.Wrap("view: chunk", err)
 }

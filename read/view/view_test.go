@@ -118,7 +118,7 @@ func TestReadsEqualTheImage(t *testing.T) {
 			for range 100 {
 				off := random.Int64N(v.Size())
 				p := make([]byte, 1+random.IntN(1<<20))
-				n, err := v.ReadAt(t.Context(), p, off)
+				n, err := readAt(t, v, p, off)
 				if want := min(int64(len(p)), v.Size()-off); int64(n) != want || (err != nil) != (want < int64(len(p))) {
 					t.Errorf("read of %d at %d: %d, %v", len(p), off, n, err)
 				}
@@ -129,7 +129,7 @@ func TestReadsEqualTheImage(t *testing.T) {
 		})
 	}
 	readers.Wait()
-	if n, err := v.ReadAt(t.Context(), make([]byte, 1), v.Size()); n != 0 || !errors.Is(err, io.EOF) {
+	if n, err := readAt(t, v, make([]byte, 1), v.Size()); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("read at the end: %d, %v", n, err)
 	}
 }
@@ -143,7 +143,7 @@ func TestOneChunkIsFetchedOnce(t *testing.T) {
 	var readers sync.WaitGroup
 	for i := range 64 {
 		readers.Go(func() {
-			if _, err := v.ReadAt(t.Context(), make([]byte, 512), int64(i)*8); err != nil {
+			if _, err := readAt(t, v, make([]byte, 512), int64(i)*8); err != nil {
 				t.Error(err)
 			}
 		})
@@ -168,9 +168,19 @@ func TestCorruptChunkGivesNoByte(t *testing.T) {
 	for i := range p {
 		p[i] = 0xa5
 	}
-	if n, err := v.ReadAt(t.Context(), p, 0); n != 0 || thaw.KindOf(err) != thaw.Corrupt {
+	if n, err := readAt(t, v, p, 0); n != 0 || thaw.KindOf(err) != thaw.Corrupt {
 		t.Errorf("read %d, %v; want none and corrupt", n, err)
 	}
+}
+
+// readAt fills p from off, as io.ReaderAt does.
+func readAt(t testing.TB, v *view.View, p []byte, off int64) (int, error) {
+	pieces, err := v.Read(t.Context(), off, len(p))
+	n := copy(p, bytes.Join(pieces, nil))
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func TestAnotherTenantIsDenied(t *testing.T) {
@@ -184,27 +194,30 @@ func TestRecordingNotesFirstReadsInOrder(t *testing.T) {
 	img, _ := newImage(t, 20)
 	v := img.open(t)
 	rec := v.Record()
-	var want []int
+	var want []uint32                                                         // the blocks of chunks that are not zeros
 	for off := v.Size() - thaw.BlockBytes; off >= 0; off -= thaw.BlockBytes { // backwards
-		if _, err := v.ReadAt(t.Context(), make([]byte, 1), off); err != nil {
+		if _, err := readAt(t, v, make([]byte, 1), off); err != nil {
 			t.Fatal(err)
 		}
-	}
-	for i := len(img.names) - 1; i >= 0; i-- {
-		if !img.names[i].IsZero() {
-			want = append(want, i)
+		block := uint32(off / thaw.BlockBytes)
+		index, name, end, err := v.ChunkAt(t.Context(), block)
+		if err != nil || name != img.names[index] || end <= block {
+			t.Fatalf("block %d is in chunk %d, %v, before %d: %v", block, index, name, end, err)
+		}
+		if !name.IsZero() {
+			want = append(want, block)
 		}
 	}
 	touches := rec.Stop()
 	if len(touches) != len(want) {
-		t.Fatalf("%d chunks noted, %d read", len(touches), len(want))
+		t.Fatalf("%d runs noted, %d read", len(touches), len(want))
 	}
 	for i, touch := range touches {
-		if touch.Chunk != want[i] || (i > 0 && touch.At < touches[i-1].At) {
-			t.Errorf("touch %d is %+v, want chunk %d", i, touch, want[i])
+		if touch.Block != want[i] || touch.Blocks != 1 || (i > 0 && touch.At < touches[i-1].At) {
+			t.Errorf("touch %d is %+v, want block %d", i, touch, want[i])
 		}
 	}
-	if _, err := v.ReadAt(t.Context(), make([]byte, 1), 0); err != nil || len(rec.Stop()) != 0 {
+	if _, err := readAt(t, v, make([]byte, 1), 0); err != nil || len(rec.Stop()) != 0 {
 		t.Errorf("a stopped recording went on (%v)", err)
 	}
 }

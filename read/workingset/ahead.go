@@ -13,9 +13,10 @@ import (
 // waits for, come first.
 const Window = 16
 
-// Names finds a chunk's name by its index in the manifest.
-type Names interface {
-	Chunk(ctx context.Context, i int) (name thaw.ChunkName, sealedBytes int64, err error)
+// Chunks finds the chunk that holds a block: its index and name in the manifest
+// (the zero name is a chunk of zeros) and the block behind its last.
+type Chunks interface {
+	ChunkAt(ctx context.Context, block uint32) (index int, name thaw.ChunkName, end uint32, err error)
 }
 
 // Warmer brings a chunk nearer without being in the way of those who wait for
@@ -24,24 +25,41 @@ type Warmer interface {
 	Warm(ctx context.Context, name thaw.ChunkName) error
 }
 
+// Each calls do for each chunk that holds a block of the set, once, in the
+// set's order. It ends with the first error of chunks.
+func (s Set) Each(ctx context.Context, chunks Chunks, do func(index int, name thaw.ChunkName)) error {
+	done := map[int]bool{}
+	for _, r := range s.Runs {
+		for b := r.Block; b < r.Block+r.Blocks; {
+			index, name, end, err := chunks.ChunkAt(ctx, b)
+			if err != nil {
+				return err
+			}
+			if !done[index] {
+				done[index] = true
+				do(index, name)
+			}
+			b = end
+		}
+	}
+	return nil
+}
+
 // Fetch has the chunks of the set fetched ahead, in order, [Window] at a time,
 // until all are or ctx ends. A chunk that fails is left to the read that will
 // need it.
-func (s Set) Fetch(ctx context.Context, names Names, warm Warmer) {
+func (s Set) Fetch(ctx context.Context, chunks Chunks, warm Warmer) error {
 	var group errgroup.Group
 	group.SetLimit(Window)
-	for _, it := range s.Items {
-		if ctx.Err() != nil {
-			break
-		}
-		name, _, err := names.Chunk(ctx, it.Chunk)
-		if err != nil || name.IsZero() {
-			continue
+	err := s.Each(ctx, chunks, func(_ int, name thaw.ChunkName) {
+		if name.IsZero() || ctx.Err() != nil {
+			return
 		}
 		group.Go(func() error {
 			_ = warm.Warm(ctx, name)
 			return nil
 		})
-	}
+	})
 	_ = group.Wait()
+	return err
 }

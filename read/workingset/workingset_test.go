@@ -15,82 +15,118 @@ import (
 
 func TestEncodingIsInvertible(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := Set{Starts: rapid.IntRange(1, maxSeen).Draw(t, "starts"), Items: []Item{}}
-		at := time.Duration(0)
-		for range rapid.IntRange(0, 50).Draw(t, "items") {
+		s := Set{Starts: rapid.IntRange(1, maxSeen).Draw(t, "starts"), Runs: []Run{}}
+		at, next := time.Duration(0), uint32(0)
+		for range rapid.IntRange(0, 50).Draw(t, "runs") {
 			at += time.Duration(rapid.IntRange(0, 1e6).Draw(t, "after")) * time.Microsecond
-			s.Items = append(s.Items, Item{Chunk: rapid.IntRange(0, 999).Draw(t, "chunk"), At: at, Seen: rapid.IntRange(1, maxSeen).Draw(t, "seen")})
+			next += rapid.Uint32Range(0, 9).Draw(t, "gap")
+			r := Run{Block: next, Blocks: rapid.Uint32Range(1, 9).Draw(t, "blocks"), At: at, Seen: rapid.IntRange(1, maxSeen).Draw(t, "seen")}
+			next += r.Blocks
+			s.Runs = append(s.Runs, r)
 		}
-		got, err := Decode(s.Encode(), 1000)
+		got, err := Decode(s.Encode(), 1000*thaw.BlockBytes)
 		if err != nil || !reflect.DeepEqual(got, s) {
 			t.Fatalf("decoded %+v, %v; want %+v", got, err, s)
 		}
 	})
 }
 
+func TestDecodeRefusesWhatNoStartReads(t *testing.T) {
+	for why, runs := range map[string][]Run{
+		"begins behind the image": {{Block: 10, Blocks: 1, Seen: 1}},
+		"ends behind the image":   {{Block: 9, Blocks: 2, Seen: 1}},
+		"has no blocks":           {{Block: 1, Blocks: 0, Seen: 1}},
+		"more than there are":     {{Block: 0, Blocks: 9, Seen: 1}, {Block: 0, Blocks: 9, Seen: 1}},
+		"seen by none":            {{Block: 0, Blocks: 1}},
+	} {
+		b := Set{Starts: 1, Runs: runs}.Encode()
+		if s, err := Decode(b, 10*thaw.BlockBytes); thaw.KindOf(err) != thaw.Corrupt {
+			t.Errorf("%s: decoded %+v, %v", why, s, err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
-	f.Add(Set{Starts: 1, Items: []Item{{Chunk: 3, At: time.Millisecond, Seen: 1}}}.Encode())
+	f.Add(Set{Starts: 1, Runs: []Run{{Block: 3, Blocks: 2, At: time.Millisecond, Seen: 1}}}.Encode())
 	f.Add([]byte{version, 1, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := Decode(b, 100)
+		s, err := Decode(b, 100*thaw.BlockBytes)
 		if err != nil {
 			if thaw.KindOf(err) != thaw.Corrupt {
 				t.Fatalf("error %v is not corrupt", err)
 			}
 			return
 		}
-		for _, it := range s.Items {
-			if it.Chunk < 0 || it.Chunk >= 100 {
-				t.Fatalf("chunk %d of 100", it.Chunk)
+		for _, r := range s.Runs {
+			if r.Blocks == 0 || r.Block+r.Blocks > 100 {
+				t.Fatalf("run %+v of 100 blocks", r)
 			}
 		}
 	})
 }
 
 func TestMergeKeepsWhatStartsRead(t *testing.T) {
-	start := func(chunks ...int) []Item {
-		var items []Item
-		for i, c := range chunks {
-			items = append(items, Item{Chunk: c, At: time.Duration(i) * time.Millisecond})
+	start := func(blocks ...uint32) []Run {
+		var runs []Run
+		for i, b := range blocks {
+			runs = append(runs, Run{Block: b, Blocks: 1, At: time.Duration(i) * time.Millisecond})
 		}
-		return items
+		return runs
 	}
-	s := Set{}.Merge(start(5, 1, 9))
-	if got := chunks(s); !slices.Equal(got, []int{5, 1, 9}) || s.Starts != 1 {
+	s := Set{}.Merge(start(50, 10, 90))
+	if got := blocks(s); !slices.Equal(got, []uint32{50, 10, 90}) || s.Starts != 1 {
 		t.Fatalf("after one start: %v, %d starts", got, s.Starts)
 	}
-	// 7 is read by one of two starts, 9 too: half is enough to stay.
-	s = s.Merge(start(1, 5, 7))
-	if got := chunks(s); !slices.Equal(got, []int{1, 5, 7, 9}) {
+	// 70 is read by one of two starts, 90 too: half is enough to stay.
+	s = s.Merge(start(10, 50, 70))
+	if got := blocks(s); !slices.Equal(got, []uint32{10, 50, 70, 90}) {
 		t.Fatalf("after two starts: %v", got)
 	}
 	for range 2 * maxSeen {
-		s = s.Merge(start(1, 5))
+		s = s.Merge(start(10, 50))
 	}
-	if got := chunks(s); !slices.Equal(got, []int{1, 5}) || s.Starts != maxSeen {
+	if got := blocks(s); !slices.Equal(got, []uint32{10, 50}) || s.Starts != maxSeen {
 		t.Fatalf("after many starts: %v, %d starts", got, s.Starts)
 	}
 }
 
-func chunks(s Set) []int {
-	var out []int
-	for _, it := range s.Items {
-		out = append(out, it.Chunk)
+func TestMergeJoinsRuns(t *testing.T) {
+	s := Set{}.Merge([]Run{{Block: 4, Blocks: 4, At: 2}, {Block: 1, Blocks: 3, At: 1}, {Block: 20, Blocks: 1}})
+	want := []Run{{Block: 20, Blocks: 1, Seen: 1}, {Block: 1, Blocks: 7, At: 1, Seen: 1}}
+	if !slices.Equal(s.Runs, want) {
+		t.Fatalf("runs %+v, want %+v", s.Runs, want)
+	}
+	// A start that read half of a run splits it, since the halves now differ.
+	s = s.Merge([]Run{{Block: 1, Blocks: 2, At: 5}})
+	want = []Run{{Block: 20, Blocks: 1, Seen: 1}, {Block: 1, Blocks: 2, At: 1, Seen: 2}, {Block: 3, Blocks: 5, At: 1, Seen: 1}}
+	if !slices.Equal(s.Runs, want) || s.Blocks() != 8 {
+		t.Fatalf("runs %+v, want %+v", s.Runs, want)
+	}
+}
+
+func blocks(s Set) []uint32 {
+	var out []uint32
+	for _, r := range s.Runs {
+		for b := r.Block; b < r.Block+r.Blocks; b++ {
+			out = append(out, b)
+		}
 	}
 	return out
 }
 
-// world names chunk i by its index and notes what was warmed.
+// world is an image of chunks of ten blocks, named by their index, and notes
+// what was warmed.
 type world struct {
 	mu     sync.Mutex
 	warmed []byte
 }
 
-func (w *world) Chunk(_ context.Context, i int) (thaw.ChunkName, int64, error) {
+func (w *world) ChunkAt(_ context.Context, block uint32) (int, thaw.ChunkName, uint32, error) {
+	i := int(block / 10)
 	if i == 2 {
-		return thaw.ChunkName{}, 0, nil // zeros
+		return i, thaw.ChunkName{}, 30, nil // zeros
 	}
-	return thaw.ChunkName{byte(i)}, 1, nil
+	return i, thaw.ChunkName{byte(i)}, uint32(i+1) * 10, nil
 }
 
 func (w *world) Warm(_ context.Context, name thaw.ChunkName) error {
@@ -100,21 +136,26 @@ func (w *world) Warm(_ context.Context, name thaw.ChunkName) error {
 	return thaw.Errorf("warm", thaw.Unavailable, "each fails, and none stops the others")
 }
 
-func TestFetchAsksForEachChunk(t *testing.T) {
+func TestFetchAsksForEachChunkOnce(t *testing.T) {
 	w := &world{}
-	s := Set{Starts: 1}
-	for i := 1; i < 100; i++ {
-		s.Items = append(s.Items, Item{Chunk: i, Seen: 1})
+	s := Set{Starts: 1, Runs: []Run{
+		{Block: 500, Blocks: 490, Seen: 1}, // chunks 50 to 98, in one run
+		{Block: 995, Blocks: 1, Seen: 1},
+	}}
+	for i := uint32(1); i < 50; i++ {
+		s.Runs = append(s.Runs, Run{Block: i*10 + 1, Blocks: 1, Seen: 1}, Run{Block: i*10 + 7, Blocks: 2, Seen: 1})
 	}
-	s.Fetch(t.Context(), w, w)
+	if err := s.Fetch(t.Context(), w, w); err != nil {
+		t.Fatal(err)
+	}
 	slices.Sort(w.warmed)
-	if len(w.warmed) != 98 || slices.Contains(w.warmed, 2) {
+	if len(w.warmed) != 98 || len(slices.Compact(w.warmed)) != 98 || slices.Contains(w.warmed, 2) {
 		t.Errorf("warmed %v", w.warmed)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	none := &world{}
-	if s.Fetch(ended, none, none); len(none.warmed) != 0 {
+	if _ = s.Fetch(ended, none, none); len(none.warmed) != 0 {
 		t.Errorf("a canceled fetch warmed %v", none.warmed)
 	}
 }
