@@ -68,17 +68,14 @@ func (c *deployCmd) Run(ctx context.Context, std streams) error {
 }
 
 // isLocal reports whether image is a folder or a file, or one with the name of
-// an image in it behind a colon.
+// an image in it behind a colon; that name may have colons too.
 func isLocal(image string) bool {
-	if _, err := os.Stat(image); err == nil {
-		return true
+	for i := len(image); i > 0; i = strings.LastIndexByte(image[:i], ':') {
+		if _, err := os.Stat(image[:i]); err == nil {
+			return true
+		}
 	}
-	i := strings.LastIndexByte(image, ':')
-	if i <= 0 {
-		return false
-	}
-	_, err := os.Stat(image[:i])
-	return err == nil
+	return false
 }
 
 // push uploads a local image to the server's registry, in a repository named

@@ -44,7 +44,11 @@ func (p *progress) bar(what string, total int64, extra ...decor.Decorator) *mpb.
 		decor.AverageSpeed(decor.SizeB1024(0), "  % .1f"),
 		decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8}), "  done"),
 	}, extra...)
-	return p.bars.AddBar(total, mpb.PrependDecorators(decor.Name(what, decor.WC{W: 8, C: decor.DindentRight})), mpb.AppendDecorators(right...))
+	// A bar made with a total ends only by reaching it; this one ends when it is
+	// told to, however far the last report was.
+	bar := p.bars.AddBar(0, mpb.PrependDecorators(decor.Name(what, decor.WC{W: 8, C: decor.DindentRight})), mpb.AppendDecorators(right...))
+	bar.SetTotal(total, false)
+	return bar
 }
 
 // watchPush draws a push until updates is closed; the channel that it returns
