@@ -10,7 +10,7 @@ wanted=(
 	fsck.erofs:erofs-utils crun:crun umoci:umoci skopeo:skopeo buildah:buildah
 	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs npm:npm python3:python3
 	setfattr:attr setcap:libcap2-bin zstd:zstd jq:jq gcc:gcc make:make
-	dpkg-deb:dpkg curl:curl
+	dpkg-deb:dpkg curl:curl memcached:memcached
 )
 missing=()
 for pair in "${wanted[@]}"; do

@@ -38,9 +38,14 @@ var table = map[string]rule{
 	"read/s3fifo":     {},
 	"read/tier":       {local: []string{"", "read/flight", "read/latency"}},
 	"read/tier/l1":    {local: []string{"", "read/s3fifo"}, external: []string{"golang.org/x/sys"}},
-	"read/tier/ring":  {local: []string{""}},
 	"read/view":       {local: []string{"", "format/chunk", "format/manifest", "format/seal", "read/flight", "read/s3fifo"}, external: []string{"golang.org/x/sync"}},
 	"read/workingset": {local: []string{""}, external: []string{"golang.org/x/sync"}},
+
+	// The zone cache, and the suite of each cache.
+	"read/tier/l2":           {local: []string{"", "format/stripe", "read/latency", "read/tier/l2/memcached", "read/tier/ring"}},
+	"read/tier/l2/memcached": {local: []string{""}},
+	"read/tier/ring":         {local: []string{""}},
+	"read/tier/tiertest":     {local: []string{"", "read/tier"}},
 
 	// The invoke path.
 	"invoke":                           {},
@@ -67,11 +72,12 @@ var table = map[string]rule{
 	"tenant/sigv4": {local: []string{""}},
 
 	// What several share, and what tests share.
-	"internal/chunkmap": {},
-	"internal/debimage": {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
-	"internal/livetest": {external: []string{"github.com/aws/aws-sdk-go-v2"}},
-	"internal/sqlitedb": {local: []string{""}, external: []string{"modernc.org/sqlite"}},
-	"internal/testkit":  {external: []string{"github.com/klauspost/compress"}},
+	"internal/chunkmap":      {},
+	"internal/debimage":      {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
+	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
+	"internal/memcachedtest": {},
+	"internal/sqlitedb":      {local: []string{""}, external: []string{"modernc.org/sqlite"}},
+	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
 	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/worker", "read/holder", "read/loader", "read/tier", "read/tier/l1", "store", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},

@@ -25,7 +25,8 @@ type Cache interface {
 	Put(name thaw.ChunkName, sealed thaw.SealedChunk)
 
 	// Warm reports whether the chunk is there. Where it is, the cache does what
-	// makes a Get soon after faster, without waiting for it.
+	// makes a Get soon after faster, without waiting for it. A cache that can't
+	// tell without waiting reports false, see [Level.Far].
 	Warm(name thaw.ChunkName) bool
 }
 
@@ -33,6 +34,10 @@ type Cache interface {
 type Level struct {
 	Name  string
 	Cache Cache
+
+	// Far marks a cache beyond a network: a fetch ahead gets the chunk from it,
+	// as a read does, and the nearer levels keep it.
+	Far bool
 }
 
 // Options make a [Stack].
@@ -223,6 +228,15 @@ func (s *Stack) Warm(ctx context.Context, name thaw.ChunkName) error {
 	_, _, err := s.flights.Do(ctx, name, func(ctx context.Context) (thaw.SealedChunk, error) {
 		if s.warmed(name) { // by a flight since we looked
 			return s.fill(ctx, name)
+		}
+		for i, l := range s.levels {
+			if !l.Far {
+				continue
+			}
+			if sealed, ok := l.get(ctx, name); ok {
+				s.put(s.levels[:i], name, sealed)
+				return sealed, nil
+			}
 		}
 		s.aheadFetches.Add(1)
 		return s.fetch(ctx, name)

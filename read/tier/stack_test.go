@@ -222,3 +222,36 @@ func TestCorruptAtOriginIsAnAlarm(t *testing.T) {
 		}
 	})
 }
+
+// far is a cache beyond a network: it can't tell what it has.
+type far struct{ *cache }
+
+func (far) Warm(thaw.ChunkName) bool { return false }
+
+// What is fetched ahead comes from a far cache if that has it, and is kept
+// nearby; the origin is not asked.
+func TestFetchAheadAsksFarCaches(t *testing.T) {
+	o, names := newOrigin(0, "one", "two")
+	near, zone := newCache(), far{newCache()}
+	s := tier.New(tier.Options{Origin: o, Caches: []tier.Level{{Name: "near", Cache: near}, {Name: "zone", Cache: zone, Far: true}}})
+	zone.Put(names[0], thaw.SealedChunk("one"))
+	for range 2 {
+		for _, name := range names {
+			if err := s.Warm(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	st := s.Stats()
+	if o.gets[names[0]] != 0 || o.gets[names[1]] != 1 || st.Ahead != 1 {
+		t.Errorf("origin asked %d and %d times, %d counted", o.gets[names[0]], o.gets[names[1]], st.Ahead)
+	}
+	if z := st.Find("zone"); z.Requests != 2 || z.Hits != 1 {
+		t.Errorf("zone: %+v", z)
+	}
+	for _, name := range names {
+		if _, ok := near.Get(t.Context(), name); !ok {
+			t.Error("a chunk fetched ahead is not nearby")
+		}
+	}
+}
