@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and testing thaw needs beside Go: Debian packages, and
-# one client from npm. Does nothing, and asks nobody, where everything is there already.
+# Installs what building and testing thaw needs beside Go: Debian packages, one
+# client from npm, one server as a Go module. Does nothing, and asks nobody, where everything is there already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,4 +33,14 @@ if [ ! -d $js/node_modules ]; then
 	mkdir -p $js
 	cp invoke/api/testdata/js/package*.json $js/
 	npm ci --silent --no-audit --no-fund --prefix $js
+fi
+
+# The S3 server that origins are tested with: minutes to build on a small machine.
+server=versitygw-v1.8.0
+if [ ! -x ".cache/bin/$server" ]; then
+	echo "building: $server" >&2
+	mkdir -p .cache/bin
+	GOBIN=$PWD/.cache/bin CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" \
+		"github.com/versity/versitygw/cmd/versitygw@${server#versitygw-}"
+	mv .cache/bin/versitygw ".cache/bin/$server"
 fi

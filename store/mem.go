@@ -79,7 +79,7 @@ func (m *Mem) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedCh
 	if err := ctx.Err(); err != nil {
 		return thaw.Wrap("store: put "+name.String(), err)
 	}
-	if err := checkChunk(name, sealed); err != nil {
+	if err := CheckChunk(name, sealed); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -146,7 +146,7 @@ func (m *Mem) PutObject(ctx context.Context, key string, data []byte) error {
 // ReadObject implements [thaw.Objects].
 func (m *Mem) ReadObject(ctx context.Context, key string, off int64, n int) ([]byte, error) {
 	op := "store: read " + key
-	if err := checkRange(key, off, n); err != nil {
+	if err := CheckRange(key, off, n); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {

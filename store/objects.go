@@ -99,7 +99,7 @@ func conflict(op string) error {
 // ReadObject implements [thaw.Objects].
 func (s *Shared) ReadObject(ctx context.Context, key string, off int64, n int) ([]byte, error) {
 	op := "store: read " + key
-	if err := checkRange(key, off, n); err != nil {
+	if err := CheckRange(key, off, n); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {

@@ -59,8 +59,10 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// checkChunk is the border through which bytes enter a store.
-func checkChunk(name thaw.ChunkName, sealed thaw.SealedChunk) error {
+// CheckChunk is the border through which bytes enter any store: they must have
+// their name ([thaw.Invalid] else) and be no longer than a chunk can be
+// ([thaw.TooLarge]).
+func CheckChunk(name thaw.ChunkName, sealed thaw.SealedChunk) error {
 	if len(sealed) > MaxChunkBytes {
 		return thaw.Errorf("store: put "+name.String(), thaw.TooLarge, "%d bytes are more than a chunk can have", len(sealed))
 	}
@@ -70,8 +72,9 @@ func checkChunk(name thaw.ChunkName, sealed thaw.SealedChunk) error {
 	return nil
 }
 
-// checkRange is the border of ReadObject's range.
-func checkRange(key string, off int64, n int) error {
+// CheckRange is the border of ReadObject's arguments; its error is
+// [thaw.Invalid].
+func CheckRange(key string, off int64, n int) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (d *Dir) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedCh
 	if err := ctx.Err(); err != nil {
 		return thaw.Wrap(op, err)
 	}
-	if err := checkChunk(name, sealed); err != nil {
+	if err := CheckChunk(name, sealed); err != nil {
 		return err
 	}
 	for {
@@ -192,7 +192,7 @@ func (d *Dir) commit(ctx context.Context, batch []*pendingChunk) error {
 func (d *Dir) rewrite(p *pendingChunk) error {
 	sealed, err := readBounded(p.path)
 	if err == nil {
-		err = checkChunk(p.name, sealed)
+		err = CheckChunk(p.name, sealed)
 	}
 	if err != nil {
 		d.setStates([]*pendingChunk{p}, lost)

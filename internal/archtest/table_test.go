@@ -25,6 +25,7 @@ var table = map[string]rule{
 
 	// The origin sees sealed bytes only.
 	"store":           {local: []string{""}, external: []string{"golang.org/x/sys"}},
+	"store/bucket":    {local: []string{"", "store"}, external: []string{"cloud.google.com/go/storage", "github.com/Azure/azure-sdk-for-go", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "gocloud.dev", "google.golang.org/api"}},
 	"store/storetest": {local: []string{""}, external: []string{"golang.org/x/sync"}},
 
 	// The read path. Of it only view can hold a chunk's key.
@@ -76,9 +77,10 @@ var table = map[string]rule{
 	"internal/debimage":      {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
 	"internal/memcachedtest": {},
+	"internal/s3test":        {local: []string{"internal/testkit"}},
 	"internal/sqlitedb":      {local: []string{""}, external: []string{"modernc.org/sqlite"}},
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/worker", "read/holder", "read/loader", "read/tier", "read/tier/l1", "store", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/worker", "read/holder", "read/loader", "read/tier", "read/tier/l1", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
 }

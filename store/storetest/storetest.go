@@ -27,6 +27,12 @@ type Store interface {
 	Damage(name thaw.ChunkName, sealed thaw.SealedChunk)
 }
 
+// Durable is a store whose Put is durable, and may therefore be visible, when
+// it returns. Others show nothing before Sync.
+type Durable interface {
+	PutIsDurable()
+}
+
 // Open makes a new, empty store for one test and has it closed by t.Cleanup.
 type Open func(t *testing.T) Store
 
@@ -94,6 +100,14 @@ func wantAbsent(t *testing.T, s Store, name thaw.ChunkName) {
 	wantKind(t, "Get of an absent chunk", err, thaw.NotFound)
 	if has, err := s.Has(t.Context(), name); err != nil || has {
 		t.Errorf("Has = %v, %v; want false", has, err)
+	}
+}
+
+// wantUnpublished is for what was put but not synced.
+func wantUnpublished(t *testing.T, s Store, name thaw.ChunkName) {
+	t.Helper()
+	if _, durable := s.(Durable); !durable {
+		wantAbsent(t, s, name)
 	}
 }
 
