@@ -16,6 +16,7 @@ import (
 type imageMaker struct {
 	resolver *source.Resolver
 	options  ingest.Options // Tenant and Progress are set for each ingest
+	origin   *bucketOrigin
 	log      *slog.Logger
 }
 
@@ -44,7 +45,14 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, ref, dig
 			Chunks: int64(p.Chunks), NewChunks: int64(p.NewChunks), SharedChunks: int64(p.SharedChunks),
 		})
 	}
-	result, err := ingest.Run(ctx, img.Layers, img.Digest, o)
+	var result ingest.Result
+	err = m.origin.outlast(ctx, func(err error) {
+		m.log.Error("an image waits for the origin", "tenant", tenant, "ref", ref, "error", err)
+		report(control.Progress{Stage: "waiting for the origin"})
+	}, func() (err error) {
+		result, err = ingest.Run(ctx, img.Layers, img.Digest, o)
+		return err
+	})
 	if err != nil {
 		return control.Prepared{}, err
 	}

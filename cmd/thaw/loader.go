@@ -10,7 +10,6 @@ import (
 	"thaw.dev/thaw/read/holder"
 	"thaw.dev/thaw/read/loader"
 	"thaw.dev/thaw/read/tier/l1"
-	"thaw.dev/thaw/store"
 	"thaw.dev/thaw/tenant/keys"
 )
 
@@ -21,6 +20,7 @@ func readDir(data string) string { return filepath.Join(data, "run", "read") }
 // successor when it dies.
 type loaderCmd struct {
 	dataFlag
+	originFlags
 	L1Disk   int64 `name:"l1-disk" help:"Disk for cached chunks, in MB."`
 	L1Memory int64 `name:"l1-memory" help:"Memory for cached chunks, in MB."`
 }
@@ -28,7 +28,7 @@ type loaderCmd struct {
 // Run serves reads until the server is gone.
 func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	log := (&serveCmd{}).logger(std)
-	origin, err := store.OpenShared(filepath.Join(c.Data, "origin"))
+	origin, stats, err := c.openReader(ctx, c.Data)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,7 @@ func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	}
 	err = loader.Run(ctx, loader.Config{
 		RunDir: readDir(c.Data), Origin: origin, Objects: origin, Keys: local, Log: log,
+		OriginStats: stats, Fetches: c.OriginConcurrency - c.ahead(), Ahead: c.ahead(),
 		L1: l1.Options{Dir: filepath.Join(c.Data, "l1"), DiskBytes: c.L1Disk << 20, MemoryBytes: c.L1Memory << 20},
 	})
 	return errors.Join(err, origin.Close())
@@ -61,8 +62,9 @@ func (n *node) startLoader(ctx context.Context) error {
 	n.loader, err = loader.Start(ctx, loader.ClientConfig{
 		RunDir: readDir(n.cmd.Data),
 		Holder: []string{self, "holder", "--data", n.cmd.Data},
-		Loader: []string{self, "loader", "--data", n.cmd.Data, "--l1-disk", strconv.FormatInt(n.cmd.L1Disk, 10), "--l1-memory", strconv.FormatInt(n.cmd.L1Memory, 10)},
-		Log:    n.log,
+		Loader: []string{self, "loader", "--data", n.cmd.Data, "--l1-disk", strconv.FormatInt(n.cmd.L1Disk, 10), "--l1-memory", strconv.FormatInt(n.cmd.L1Memory, 10),
+			"--origin=" + n.cmd.Origin, "--origin-concurrency", strconv.Itoa(n.cmd.OriginConcurrency)},
+		Log: n.log,
 	})
 	if err != nil {
 		return err

@@ -59,6 +59,9 @@ func (m *metrics) observe(o worker.Observation) {
 // tell when they are asked.
 func (n *node) metricsHandler() http.Handler {
 	n.metrics.registry.MustRegister(&liveCollector{node: n})
+	if n.bucket.Bucket != nil {
+		n.metrics.registry.MustRegister(&originCollector{node: n})
+	}
 	return promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 

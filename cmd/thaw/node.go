@@ -25,7 +25,6 @@ import (
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/worker"
 	"thaw.dev/thaw/read/loader"
-	"thaw.dev/thaw/store"
 	"thaw.dev/thaw/tenant"
 	"thaw.dev/thaw/tenant/keys"
 )
@@ -41,7 +40,8 @@ type node struct {
 	endpoint     string // URL of the API
 	adminAddress string // of the admin listener, if any
 
-	origin   *store.Dir
+	origin   origin
+	bucket   bucketOrigin
 	keys     *keys.Local
 	db       *sql.DB
 	accounts *tenant.Accounts
@@ -122,10 +122,9 @@ func ignoreClosed(err error) error {
 
 func (n *node) openStores(ctx context.Context) error {
 	var err error
-	if n.origin, err = store.OpenDir(filepath.Join(n.cmd.Data, "origin")); err != nil {
+	if err = n.openOrigin(ctx); err != nil {
 		return err
 	}
-	n.onClose(func(context.Context) error { return n.origin.Close() })
 	if n.keys, err = keys.OpenLocal(filepath.Join(n.cmd.Data, "keys")); err != nil {
 		return err
 	}
@@ -190,9 +189,9 @@ func (n *node) openControl(ctx context.Context) error {
 	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
 		return err
 	}
-	images := &imageMaker{resolver: n.resolver, log: n.log, options: ingest.Options{
+	images := &imageMaker{resolver: n.resolver, origin: &n.bucket, log: n.log, options: ingest.Options{
 		Sink: n.origin, Objects: n.origin, Keys: n.keys, SaltMaster: n.keys.SaltMaster(),
-		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp,
+		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp, Workers: n.ingestWorkers(),
 	}}
 	n.control, err = control.Open(ctx, control.Options{
 		DB: n.db, Images: images, Region: n.cmd.Region, Log: n.log,
@@ -236,6 +235,7 @@ func (n *node) serve(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error { return n.registry.Run(ctx) })
+	group.Go(func() error { return n.watchOrigin(ctx) })
 	serve(n.public, n.publicHandler())
 	serve(n.admin, n.adminHandler())
 	serve(n.socket, n.socketHandler())

@@ -25,6 +25,8 @@ type serveCmd struct {
 	Pool    int    `help:"Sandboxes prepared ahead of starts." default:"4"`
 	Network string `help:"What functions reach: none (nothing but their Runtime API) or nat (the network beyond this host)." enum:"none,nat" default:"none"`
 
+	originFlags
+
 	MemoryMB      int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
 	Idle          time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
 	L1Disk        int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
@@ -39,8 +41,8 @@ type serveCmd struct {
 
 // Help is the long form of the command's help.
 func (serveCmd) Help() string {
-	return `Everything is below --data: origin/ (sealed chunks and manifests), registry/,
-keys/, thaw.db, logs/, l1/ (a cache, may be deleted) and run/ (sockets and mounts).
+	return `Everything is below --data: origin/ (sealed chunks and manifests; unless --origin
+says another place), registry/, keys/, thaw.db, logs/, l1/ (a cache, may be deleted) and run/ (sockets and mounts).
 Back up origin/, registry/, keys/ and thaw.db; without keys/ nothing can be opened.
 
 SIGTERM and SIGINT end the server when running invocations have finished. After a

@@ -39,13 +39,18 @@ import (
 
 // Config is what the loader process works with.
 type Config struct {
-	RunDir     string           // shared with the client and the holder
-	Origin     thaw.ChunkSource // the last tier
-	Objects    thaw.Objects     // manifests and working sets
-	Keys       thaw.KeyWrapper
-	L1         l1.Options
-	PlainBytes int64        // bound of the opened chunks; 0 means view.DefaultPlainBytes
-	Log        *slog.Logger // nil means slog.Default
+	RunDir  string           // shared with the client and the holder
+	Origin  thaw.ChunkSource // the last tier
+	Objects thaw.Objects     // manifests and working sets
+	Keys    thaw.KeyWrapper
+	L1      l1.Options
+	// Fetches and Ahead bound what is asked of the origin at a time; see
+	// [tier.Options].
+	Fetches, Ahead int
+	// OriginStats is what Stats tells of the origin, as JSON; nil for nothing.
+	OriginStats func() any
+	PlainBytes  int64        // bound of the opened chunks; 0 means view.DefaultPlainBytes
+	Log         *slog.Logger // nil means slog.Default
 }
 
 func openDir(runDir string) string    { return filepath.Join(runDir, "open") }
@@ -107,7 +112,7 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	s := &server{config: c, cache: cache, life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
 	s.stack = tier.New(tier.Options{
 		Caches: []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}},
-		Origin: c.Origin, Log: c.Log,
+		Origin: c.Origin, Fetches: c.Fetches, Ahead: c.Ahead, Log: c.Log,
 	})
 	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes)}
 	if err := s.adopt(); err != nil {

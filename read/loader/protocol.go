@@ -46,6 +46,8 @@ type Stats struct {
 	Mount mount.Stats `json:"mount"`
 	L1    l1.Stats    `json:"l1"`
 	PID   int         `json:"pid"`
+	// Origin is what [Config.OriginStats] said.
+	Origin json.RawMessage `json:"origin,omitempty"`
 }
 
 type failure struct {
@@ -97,7 +99,13 @@ func (s *server) handler() http.Handler {
 		return s.touched(ctx, v)
 	})
 	handle(mux, "stats", func(context.Context, struct{}) (Stats, error) {
-		return Stats{Stats: s.stack.Stats(), Mount: s.mount.Stats(), L1: s.cache.Stats(), PID: os.Getpid()}, nil
+		stats := Stats{Stats: s.stack.Stats(), Mount: s.mount.Stats(), L1: s.cache.Stats(), PID: os.Getpid()}
+		if s.config.OriginStats == nil {
+			return stats, nil
+		}
+		var err error
+		stats.Origin, err = json.Marshal(s.config.OriginStats())
+		return stats, err
 	})
 	handle(mux, "drop", func(context.Context, struct{}) (int64, error) {
 		held := s.cache.Stats()
