@@ -76,7 +76,7 @@ type world struct {
 	creds livetest.Credentials
 }
 
-// newWorld starts a server of its own for the test and stops it at its end,
+// newWorld starts a server of its own, with further flags, and stops it at the end,
 // failing if it doesn't end well.
 func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
