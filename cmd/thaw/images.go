@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"strings"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/image/ingest"
@@ -20,20 +19,18 @@ type imageMaker struct {
 	log      *slog.Logger
 }
 
-// Resolve returns the digest that ref names now.
-func (m *imageMaker) Resolve(ctx context.Context, tenant thaw.TenantID, ref string) (string, error) {
+// Resolve returns what ref names now.
+func (m *imageMaker) Resolve(ctx context.Context, tenant thaw.TenantID, ref string) (control.Resolved, error) {
 	img, err := m.resolver.Resolve(ctx, tenant, ref)
 	if err != nil {
-		return "", err
+		return control.Resolved{}, err
 	}
-	return img.Digest, nil
+	return control.Resolved{Digest: img.Digest, Pinned: img.Pinned}, nil
 }
 
-// Prepare makes the image of what ref named when digest was resolved.
-func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, ref, digest string, report func(control.Progress)) (control.Prepared, error) {
-	// The tag may have moved since; the digest in a reference counts more.
-	named, _, _ := strings.Cut(ref, "@")
-	img, err := m.resolver.Resolve(ctx, tenant, named+"@"+digest)
+// Prepare makes the image that a pinned reference names.
+func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, pinned string, report func(control.Progress)) (control.Prepared, error) {
+	img, err := m.resolver.Resolve(ctx, tenant, pinned)
 	if err != nil {
 		return control.Prepared{}, err
 	}
@@ -47,7 +44,7 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, ref, dig
 	}
 	var result ingest.Result
 	err = m.origin.outlast(ctx, func(err error) {
-		m.log.Error("an image waits for the origin", "tenant", tenant, "ref", ref, "error", err)
+		m.log.Error("an image waits for the origin", "tenant", tenant, "ref", pinned, "error", err)
 		report(control.Progress{Stage: "waiting for the origin"})
 	}, func() (err error) {
 		result, err = ingest.Run(ctx, img.Layers, img.Digest, o)
@@ -56,7 +53,7 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, ref, dig
 	if err != nil {
 		return control.Prepared{}, err
 	}
-	m.log.Info("image ready", "tenant", tenant, "ref", ref, "image", result.Image, "layerBytes", result.LayerBytes,
+	m.log.Info("image ready", "tenant", tenant, "ref", pinned, "image", result.Image, "layerBytes", result.LayerBytes,
 		"chunks", result.Chunks, "new", result.NewChunks, "newBytes", result.NewBytes)
 	config := img.Config.Config
 	return control.Prepared{

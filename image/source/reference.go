@@ -42,7 +42,8 @@ func (r reference) target() string {
 }
 
 // parseReference splits at the rules of docker: what precedes the first slash
-// is a host if it has a dot or a colon, or is "localhost".
+// is a host if it has a dot or a colon, or is "localhost". Beyond them a slash at
+// the front says that there is no host.
 func parseReference(text string) (reference, error) {
 	ref := reference{text: text, tag: "latest"}
 	rest := text
@@ -56,8 +57,8 @@ func parseReference(text string) (reference, error) {
 		}
 		ref.digest = digest
 	}
-	if first, after, ok := strings.Cut(rest, "/"); ok && (strings.ContainsAny(first, ".:") || first == "localhost") {
-		if !hostPattern.MatchString(first) {
+	if first, after, ok := strings.Cut(rest, "/"); ok && (first == "" || strings.ContainsAny(first, ".:") || first == "localhost") {
+		if first != "" && !hostPattern.MatchString(first) {
 			return ref, invalidReference(text, "the host is malformed")
 		}
 		ref.host, rest = first, after

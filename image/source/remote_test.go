@@ -112,6 +112,9 @@ func TestResolveForeign(t *testing.T) {
 				t.Fatal(err)
 			}
 			expectImage(t, got, image)
+			if again, err := resolver.Resolve(t.Context(), alice, got.Pinned); err != nil || again.Digest != got.Digest {
+				t.Errorf("%s: %+v, %v", got.Pinned, again, err)
+			}
 			if run.max < 10_000 && f.broken.Load() == 0 {
 				t.Error("no connection broke")
 			}

@@ -113,13 +113,20 @@ func namesOf(address string) []string {
 type Image struct {
 	Ref    string // as given
 	Digest string // of the manifest of this platform, "sha256:..."
+
+	// Pinned is a reference to this image for good: /REPO@DIGEST where it is in
+	// our own registry, by whatever address that is reached later, else
+	// HOST/REPO@DIGEST.
+	Pinned string
+
 	Config v1.ConfigFile
 	Layers []ingest.Layer // bottom first
 }
 
 // Resolve finds the image that a tenant means by ref: HOST/REPO[:TAG|@DIGEST],
-// or REPO[:TAG|@DIGEST] in our own registry. An index is resolved to the
-// image of this host's platform.
+// or REPO[:TAG|@DIGEST] in our own registry, with a slash before it where REPO
+// begins like a host. An index is resolved to the image of this host's
+// platform.
 //
 // Errors are in Lambda's words: [thaw.Invalid] for a reference or an image that
 // can't be used, [thaw.NotFound] for one that does not exist or belongs to
@@ -129,6 +136,9 @@ func (r *Resolver) Resolve(ctx context.Context, tenant thaw.TenantID, ref string
 	parsed, err := parseReference(ref)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(r.own, strings.ToLower(parsed.host)) {
+		parsed.host = ""
 	}
 	repo, err := r.open(ctx, tenant, parsed)
 	if err != nil {
@@ -159,7 +169,7 @@ type manifest struct {
 }
 
 func (r *Resolver) open(ctx context.Context, tenant thaw.TenantID, ref reference) (repository, error) {
-	if ref.host == "" || slices.Contains(r.own, strings.ToLower(ref.host)) {
+	if ref.host == "" {
 		repo, err := r.options.Store.Reader(registry.Identity{Tenant: tenant}, ref.repo)
 		if err != nil {
 			return nil, err
@@ -185,7 +195,7 @@ func (r *Resolver) read(ctx context.Context, repo repository, ref reference) (*I
 	if err := checkImage(doc, config); err != nil {
 		return nil, err
 	}
-	image := &Image{Ref: ref.text, Digest: m.digest.String(), Config: *config}
+	image := &Image{Ref: ref.text, Digest: m.digest.String(), Pinned: ref.host + "/" + ref.repo + "@" + m.digest.String(), Config: *config}
 	for i, d := range doc.Layers {
 		public, err := r.public(d.Digest)
 		if err != nil {

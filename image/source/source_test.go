@@ -200,6 +200,38 @@ func TestResolveOwn(t *testing.T) {
 	expectError(t, err, thaw.NotFound, "does not exist. Provide a valid source image")
 }
 
+// TestPinned: what was resolved is found again although its tag has moved and
+// our registry has another address, and nobody else is asked for it.
+func TestPinned(t *testing.T) {
+	reg := startOwn(t)
+	image := host(t)
+	nowhere := roundTripper(func(r *http.Request) (*http.Response, error) {
+		t.Errorf("asked %s", r.URL)
+		return nil, http.ErrNotSupported
+	})
+	before := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}, Transport: nowhere})
+	after := source.New(source.Options{Store: reg.store, Hosts: []string{"127.0.0.1:1"}, Transport: nowhere})
+	for _, repo := range []string{"app", "team/app", "my.team/app", "localhost/app"} {
+		push(t, reg.host+"/"+repo+":v1", image, login(alice))
+		resolved, err := before.Resolve(t.Context(), alice, reg.host+"/"+repo+":v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		push(t, reg.host+"/"+repo+":v1", host(t), login(alice))
+		again, err := after.Resolve(t.Context(), alice, resolved.Pinned)
+		if err != nil {
+			t.Errorf("%s: %v", resolved.Pinned, err)
+			continue
+		}
+		expectImage(t, again, image)
+		if again.Pinned != resolved.Pinned {
+			t.Errorf("%s became %s", resolved.Pinned, again.Pinned)
+		}
+		_, err = after.Resolve(t.Context(), bob, resolved.Pinned)
+		expectError(t, err, thaw.NotFound, "does not exist")
+	}
+}
+
 func expectError(t *testing.T, err error, kind thaw.Kind, text string) {
 	t.Helper()
 	if err == nil || thaw.KindOf(err) != kind || !strings.Contains(err.Error(), text) {

@@ -33,19 +33,27 @@ var migrations embed.FS
 // Images turns references into images. Implementations are safe for concurrent
 // use.
 type Images interface {
-	// Resolve returns the digest ("sha256:...") of the manifest that ref
-	// names now. Errors: [thaw.NotFound], [thaw.Denied] (the registry refuses
-	// this tenant), [thaw.Invalid] (no reference, or nothing that can run),
-	// [thaw.Unavailable].
-	Resolve(ctx context.Context, tenant thaw.TenantID, ref string) (digest string, err error)
+	// Resolve returns what ref names now. Errors: [thaw.NotFound],
+	// [thaw.Denied] (the registry refuses this tenant), [thaw.Invalid] (no
+	// reference, or nothing that can run), [thaw.Unavailable].
+	Resolve(ctx context.Context, tenant thaw.TenantID, ref string) (Resolved, error)
 
-	// Prepare makes the image ready to serve: afterwards the registry is not
-	// needed any more. It may take minutes; it may run again after a crash,
-	// from the beginning. It calls report now and then, never after it
+	// Prepare makes a resolved image ready to serve: afterwards the registry
+	// is not needed any more. It may take minutes; it may run again after a
+	// crash, from the beginning. It calls report now and then, never after it
 	// returned. Errors as Resolve's; besides [thaw.TooLarge] and
 	// [thaw.Corrupt] for what is wrong with the image. The text of these
 	// errors is shown to the tenant.
-	Prepare(ctx context.Context, tenant thaw.TenantID, ref, digest string, report func(Progress)) (Prepared, error)
+	Prepare(ctx context.Context, tenant thaw.TenantID, pinned string, report func(Progress)) (Prepared, error)
+}
+
+// Resolved is what a reference named at one moment.
+type Resolved struct {
+	Digest string // of the image's manifest, "sha256:..."
+
+	// Pinned names the same image later too: when the tag has moved, and when
+	// this server, whose own registry it may be in, has got another address.
+	Pinned string
 }
 
 // Progress says how far the preparation of an image is. Bytes are uncompressed

@@ -266,6 +266,8 @@ func TestResolveErrors(t *testing.T) {
 	wantProblem(t, err, thaw.Conflict, control.ResourceConflict, "Function already exist: f")
 }
 
+// TestPreparationGoesOnAfterARestart, where the reference that it was given
+// leads nowhere any more: this server has another address.
 func TestPreparationGoesOnAfterARestart(t *testing.T) {
 	w := newWorld(t)
 	release := w.images.Hold()
@@ -275,6 +277,7 @@ func TestPreparationGoesOnAfterARestart(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	w.closeAll()
+	w.images.Refuse(alice, "reg/new:1", thaw.Errorf("resolve", thaw.Unavailable, "connection refused"))
 	w.open(t)
 	f, _, err := w.Get(t.Context(), alice, "new", "")
 	if err != nil || f.State != control.Pending {

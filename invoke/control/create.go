@@ -133,9 +133,9 @@ func (c *Control) resolve(ctx context.Context, op string, tenant thaw.TenantID, 
 	if ref == "" {
 		return nil, invalid(op, "Please provide a source for function code: the member ImageUri.")
 	}
-	digest, err := c.options.Images.Resolve(ctx, tenant, ref)
+	resolved, err := c.options.Images.Resolve(ctx, tenant, ref)
 	if err == nil {
-		return &Code{ImageURI: ref, Digest: digest, Job: uuid.NewString()}, nil
+		return &Code{ImageURI: ref, Digest: resolved.Digest, Pinned: resolved.Pinned, Job: uuid.NewString()}, nil
 	}
 	switch kind := thaw.KindOf(err); kind {
 	case thaw.NotFound:

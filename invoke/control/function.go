@@ -73,6 +73,7 @@ type Function struct {
 type Code struct {
 	ImageURI string
 	Digest   string   // "sha256:...", what the tag named when it was given
+	Pinned   string   // the reference to prepare from ([Resolved])
 	Job      string   // id of the preparation
 	Prepared Prepared // zero until ready
 }

@@ -94,7 +94,7 @@ func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, 
 	}
 	delay := c.options.RetryDelay
 	for try := 1; ; try++ {
-		prepared, err := c.options.Images.Prepare(ctx, k.tenant, next.ImageURI, next.Digest, report)
+		prepared, err := c.options.Images.Prepare(ctx, k.tenant, next.Pinned, report)
 		kind := thaw.KindOf(err)
 		if err == nil || try == attempts || kind != thaw.Unavailable && kind != thaw.Throttled {
 			return prepared, err

@@ -31,6 +31,7 @@ type ref struct {
 type Images struct {
 	mu       sync.Mutex
 	byRef    map[ref]Image
+	byPinned map[ref]Image
 	errs     map[ref]error
 	gate     chan struct{} // preparations wait until it is closed
 	prepared map[string]int
@@ -42,14 +43,16 @@ var _ control.Images = (*Images)(nil)
 func NewImages() *Images {
 	open := make(chan struct{})
 	close(open)
-	return &Images{byRef: make(map[ref]Image), errs: make(map[ref]error), gate: open, prepared: make(map[string]int)}
+	return &Images{byRef: make(map[ref]Image), byPinned: make(map[ref]Image), errs: make(map[ref]error), gate: open, prepared: make(map[string]int)}
 }
 
-// Push makes a reference name an image and returns its digest.
+// Push makes a reference name an image, for good by its pinned form, and
+// returns its digest.
 func (m *Images) Push(tenant thaw.TenantID, text string, image Image) (digest string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.byRef[ref{tenant, text}] = image
+	m.byPinned[ref{tenant, pin(image)}] = image
 	return digestOf(image)
 }
 
@@ -78,23 +81,24 @@ func (m *Images) Prepared(digest string) int {
 }
 
 // Resolve implements [control.Images].
-func (m *Images) Resolve(_ context.Context, tenant thaw.TenantID, text string) (string, error) {
+func (m *Images) Resolve(_ context.Context, tenant thaw.TenantID, text string) (control.Resolved, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.errs[ref{tenant, text}]; err != nil {
-		return "", err
+		return control.Resolved{}, err
 	}
 	image, ok := m.byRef[ref{tenant, text}]
 	if !ok {
-		return "", thaw.Errorf("resolve "+text, thaw.NotFound, "no such image")
+		return control.Resolved{}, thaw.Errorf("resolve "+text, thaw.NotFound, "no such image")
 	}
-	return digestOf(image), nil
+	return control.Resolved{Digest: digestOf(image), Pinned: pin(image)}, nil
 }
 
 // Prepare implements [control.Images].
-func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, text, digest string, report func(control.Progress)) (control.Prepared, error) {
+func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, pinned string, report func(control.Progress)) (control.Prepared, error) {
 	m.mu.Lock()
-	image, ok := m.byRef[ref{tenant, text}]
+	image, ok := m.byPinned[ref{tenant, pinned}]
+	digest := digestOf(image)
 	m.prepared[digest]++
 	gate := m.gate
 	m.mu.Unlock()
@@ -104,8 +108,8 @@ func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, text, digest
 	case <-ctx.Done():
 		return control.Prepared{}, ctx.Err()
 	}
-	if !ok || digestOf(image) != digest {
-		return control.Prepared{}, thaw.Errorf("prepare "+text, thaw.NotFound, "the manifest %s is gone", digest)
+	if !ok {
+		return control.Prepared{}, thaw.Errorf("prepare "+pinned, thaw.NotFound, "no such image")
 	}
 	if image.Fails != nil {
 		return control.Prepared{}, image.Fails
@@ -113,6 +117,9 @@ func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, text, digest
 	return control.Prepared{Image: thaw.ImageID(sha256.Sum256([]byte(digest))), Entrypoint: []string{"/entry"},
 		Command: image.Command, Env: image.Env, WorkingDir: image.Dir, Bytes: int64(len(image.Content))}, nil
 }
+
+// pin names an image wherever the references to it lead by now.
+func pin(image Image) string { return "/any@" + digestOf(image) }
 
 func digestOf(image Image) string {
 	sum := sha256.Sum256([]byte(image.Content))
