@@ -48,6 +48,10 @@ type Memory struct {
 	OOMKills int64 // processes killed for want of memory
 }
 
+// openAttempts bounds how often the instance's groups are made anew because
+// another instance's end took the common folder away meanwhile.
+const openAttempts = 100
+
 // hierarchy is what differs between v1 and v2.
 type hierarchy interface {
 	// dirs lists the directories of the group at rel, one per hierarchy.
@@ -98,11 +102,15 @@ func open(ctx context.Context, h hierarchy, kind, instance string) (*Parent, err
 	if err := p.clear(ctx); err != nil {
 		return nil, err
 	}
-	if err := h.make(p.rel); err != nil {
-		return nil, thaw.Wrap("cgroup: open "+instance, err)
-	}
 	keeper := p.keeper()
-	if err := h.make(keeper); err != nil {
+	err := h.make(keeper)
+	for range openAttempts {
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		err = h.make(keeper)
+	}
+	if err != nil {
 		return nil, thaw.Wrap("cgroup: open "+instance, err)
 	}
 	if err := h.freeze(keeper, true); err != nil {
@@ -180,7 +188,9 @@ func (p *Parent) clear(ctx context.Context) error {
 	if err := parent.Remove(ctx); err != nil {
 		return err
 	}
-	_ = rmdirs(p.h.dirs(folder)) // stays where another instance is below it
+	for _, dir := range p.h.dirs(folder) {
+		_ = syscall.Rmdir(dir) // stays where another instance is below it, with all that it has
+	}
 	return nil
 }
 

@@ -3,11 +3,13 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,6 +88,42 @@ func waitFor(t *testing.T, what string, done func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("waited in vain: %s", what)
+}
+
+// TestInstancesLeaveEachOtherAlone: an instance that begins and ends takes
+// nothing of another one away, not even groups in which no process is yet.
+func TestInstancesLeaveEachOtherAlone(t *testing.T) {
+	for name, p := range parents(t) {
+		t.Run(name, func(t *testing.T) {
+			g, err := p.Make("waiting")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var others sync.WaitGroup
+			for i := range 4 {
+				others.Go(func() {
+					for range 10 {
+						other, err := open(t.Context(), p.h, p.kind, fmt.Sprint(instance(t), "-other-", i))
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if err := other.Close(t.Context()); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			others.Wait()
+			for _, rel := range []string{g.rel, p.keeper()} {
+				for _, dir := range p.h.dirs(rel) {
+					if _, err := os.Stat(dir); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
 }
 
 func TestFreezeStopsAndThawGoesOn(t *testing.T) {
