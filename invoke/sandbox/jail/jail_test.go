@@ -42,3 +42,13 @@ func TestPooled(t *testing.T) {
 func TestFresh(t *testing.T) {
 	sandboxtest.Run(t, func(t testing.TB) sandbox.Launcher { return open(t, 0) })
 }
+
+// TestLeak starts and stops 200 sandboxes.
+func TestLeak(t *testing.T) {
+	for _, pool := range []int{0, 3} {
+		t.Run(fmt.Sprintf("pool of %d", pool), func(t *testing.T) {
+			l := open(t, pool)
+			sandboxtest.RunLeak(t, l, fmt.Sprintf("t%d-%d", os.Getpid(), instances.Load()), 100)
+		})
+	}
+}
