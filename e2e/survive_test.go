@@ -70,53 +70,6 @@ func TestFunctionsSurviveTheLoader(t *testing.T) {
 	}
 }
 
-// TestKilledServerComesBack kills the server at arbitrary moments of its work:
-// what it had acknowledged is there afterwards and answers, and nothing of the
-// killed one is left behind.
-func TestKilledServerComesBack(t *testing.T) {
-	w := newWorld(t)
-	ctx := t.Context()
-	client := w.create(ctx, "first", w.push("go-hello:1", "first:v1"))
-	for round := range 5 {
-		invoke(ctx, t, client, "first", `{"name":"before"}`)
-		done := make(chan struct{})
-		go func() { // keeps the server at work until it is gone
-			defer close(done)
-			for {
-				if _, err := client.Invoke(ctx, invocation("first")); err != nil {
-					return
-				}
-			}
-		}()
-		if err := w.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-done
-		if err := w.Run(ctx); err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
-		client = w.Lambda(w.creds)
-		if got, failed := invoke(ctx, t, client, "first", `{"name":"after"}`); failed != "" || !strings.Contains(got, "hello after") {
-			t.Fatalf("round %d: %s %s", round, failed, got)
-		}
-		if mounts := mountsBelow(t, w.Data); len(mounts) > 2 {
-			t.Errorf("round %d: mounts were left: %v", round, mounts)
-		}
-	}
-	if err := w.Stop(); err != nil {
-		t.Error(err)
-	}
-	if mounts := mountsBelow(t, w.Data); len(mounts) != 0 {
-		t.Errorf("after the server's end mounts are left: %v", mounts)
-	}
-	if left := processesNaming(t, w.Data); len(left) != 0 {
-		t.Errorf("after the server's end processes are left: %v", left)
-	}
-	if err := w.Run(ctx); err != nil { // for the world's own end
-		t.Fatal(err)
-	}
-}
-
 // mountsBelow lists the mount points in the server's folder.
 func mountsBelow(t *testing.T, data string) []string {
 	t.Helper()
