@@ -28,6 +28,7 @@ type tierStats struct {
 	MaxBytes    int64         `json:"maxBytes"`
 	P50         time.Duration `json:"p50"` // of a hit, nanoseconds
 	P99         time.Duration `json:"p99"`
+	Servers     []zoneServer  `json:"servers,omitempty"` // of l2
 }
 
 type cacheStatsCmd struct {
@@ -54,12 +55,15 @@ func (c *cacheStatsCmd) Run(ctx context.Context, std streams) error {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", t.Name, t.Requests, t.Hits, rate,
 			humanize.IBytes(uint64(t.Bytes)), humanize.IBytes(uint64(t.StoredBytes)), t.P50.Round(time.Microsecond), t.P99.Round(time.Microsecond), t.Errors, t.Corrupt)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return printZone(std.out, tiers)
 }
 
 type cacheDropCmd struct {
 	dataFlag
-	Tier string `arg:"" help:"What to empty: kernel, the kernel's caches of images that no sandbox uses; l1, these and the worker's own disk and memory." enum:"l1,kernel"`
+	Tier string `arg:"" help:"What to empty: kernel, the kernel's caches of images that no sandbox uses; l1, these and the worker's own disk and memory; l2, the zone's memcached servers, for all workers." enum:"l1,l2,kernel"`
 }
 
 // Run empties the tier.

@@ -5,8 +5,10 @@ import (
 	"net/http"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/loader"
 	"thaw.dev/thaw/read/tier"
 	"thaw.dev/thaw/read/tier/l1"
+	"thaw.dev/thaw/read/tier/l2"
 )
 
 // tiers asks the loader what its tiers have served.
@@ -15,6 +17,10 @@ func (n *node) tiers(ctx context.Context) ([]tierStats, error) {
 	if err != nil {
 		return nil, err
 	}
+	return tiersOf(stats), nil
+}
+
+func tiersOf(stats loader.Stats) []tierStats {
 	var tiers []tierStats
 	for _, t := range stats.Tiers {
 		s := tierStats{
@@ -24,6 +30,8 @@ func (n *node) tiers(ctx context.Context) ([]tierStats, error) {
 		switch t.Name {
 		case l1.MemoryName:
 			s.StoredBytes, s.MaxBytes = stats.L1.MemoryBytes, stats.L1.MemoryMax
+		case l2.Name:
+			zoneStats(&s, stats.L2)
 		case l1.DiskName:
 			s.StoredBytes, s.MaxBytes, s.Corrupt = stats.L1.DiskBytes, stats.L1.DiskMax, stats.L1.Corrupt
 		case tier.OriginName:
@@ -31,23 +39,28 @@ func (n *node) tiers(ctx context.Context) ([]tierStats, error) {
 		}
 		tiers = append(tiers, s)
 	}
-	return tiers, nil
+	return tiers
 }
 
 func (n *node) cacheStats(r *http.Request) (any, error) { return n.tiers(r.Context()) }
 
-// cacheDrop empties what it is asked to: the kernel's caches of idle images,
-// and for l1 the worker's own cache below them.
+// cacheDrop empties what it is asked to: the kernel's caches of idle images, for
+// l1 the worker's own cache below them too; or the zone's cache.
 func (n *node) cacheDrop(r *http.Request) (any, error) {
 	var dropped struct {
 		Bytes  int64 `json:"bytes"`
 		Images int   `json:"images"`
 	}
+	tier := r.URL.Query().Get("tier")
 	var err error
+	if tier == l2.Name {
+		dropped.Bytes, err = n.loader.DropL2(r.Context())
+		return dropped, err
+	}
 	if dropped.Images, err = n.loader.DropKernel(r.Context()); err != nil {
 		return nil, err
 	}
-	switch tier := r.URL.Query().Get("tier"); tier {
+	switch tier {
 	case "kernel":
 	case "l1":
 		if dropped.Bytes, err = n.loader.DropL1(r.Context()); err != nil {

@@ -3,13 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
+	"thaw.dev/thaw"
 	"thaw.dev/thaw/read/holder"
 	"thaw.dev/thaw/read/loader"
 	"thaw.dev/thaw/read/tier/l1"
+	"thaw.dev/thaw/read/tier/l2"
 	"thaw.dev/thaw/tenant/keys"
 )
 
@@ -21,8 +25,9 @@ func readDir(data string) string { return filepath.Join(data, "run", "read") }
 type loaderCmd struct {
 	dataFlag
 	originFlags
-	L1Disk   int64 `name:"l1-disk" help:"Disk for cached chunks, in MB."`
-	L1Memory int64 `name:"l1-memory" help:"Memory for cached chunks, in MB."`
+	L1Disk   int64  `name:"l1-disk" help:"Disk for cached chunks, in MB."`
+	L1Memory int64  `name:"l1-memory" help:"Memory for cached chunks, in MB."`
+	L2       string `name:"l2" help:"The zone's memcached servers."`
 }
 
 // Run serves reads until the server is gone.
@@ -36,12 +41,40 @@ func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return errors.Join(err, origin.Close())
 	}
+	zone, closeZone, err := openZone(ctx, c.L2, log)
+	if err != nil {
+		return errors.Join(err, origin.Close())
+	}
 	err = loader.Run(ctx, loader.Config{
-		RunDir: readDir(c.Data), Origin: origin, Objects: origin, Keys: local, Log: log,
+		RunDir: readDir(c.Data), Origin: origin, Objects: origin, Keys: local, Log: log, L2: zone,
 		OriginStats: stats, Fetches: c.OriginConcurrency - c.ahead(), Ahead: c.ahead(),
 		L1: l1.Options{Dir: filepath.Join(c.Data, "l1"), DiskBytes: c.L1Disk << 20, MemoryBytes: c.L1Memory << 20},
 	})
-	return errors.Join(err, origin.Close())
+	return errors.Join(err, closeZone(), origin.Close())
+}
+
+// openZone opens the zone's cache and follows its servers; nil where servers is
+// empty.
+func openZone(ctx context.Context, servers string, log *slog.Logger) (zone *l2.L2, closeZone func() error, err error) {
+	if servers == "" {
+		return nil, func() error { return nil }, nil
+	}
+	found, err := l2.ParseDiscovery(servers)
+	if err != nil {
+		return nil, nil, err
+	}
+	zone, err = l2.New(l2.Options{Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() { zone.Follow(ctx, found) })
+	return zone, func() error {
+		stop()
+		following.Wait()
+		return zone.Close()
+	}, nil
 }
 
 // holderCmd is the process that keeps the mounts alive while loaders come and
@@ -59,11 +92,16 @@ func (n *node) startLoader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.cmd.L2 != "" { // a mistake should end the server, not each loader
+		if _, err := l2.ParseDiscovery(n.cmd.L2); err != nil {
+			return thaw.Wrap("--l2", err)
+		}
+	}
 	n.loader, err = loader.Start(ctx, loader.ClientConfig{
 		RunDir: readDir(n.cmd.Data),
 		Holder: []string{self, "holder", "--data", n.cmd.Data},
 		Loader: []string{self, "loader", "--data", n.cmd.Data, "--l1-disk", strconv.FormatInt(n.cmd.L1Disk, 10), "--l1-memory", strconv.FormatInt(n.cmd.L1Memory, 10),
-			"--origin=" + n.cmd.Origin, "--origin-concurrency", strconv.Itoa(n.cmd.OriginConcurrency)},
+			"--origin=" + n.cmd.Origin, "--origin-concurrency", strconv.Itoa(n.cmd.OriginConcurrency), "--l2=" + n.cmd.L2},
 		Log: n.log,
 	})
 	if err != nil {

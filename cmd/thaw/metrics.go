@@ -77,7 +77,7 @@ var (
 
 // Describe names the metrics.
 func (c *liveCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes} {
+	for _, d := range append([]*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes}, zoneDescribed...) {
 		ch <- d
 	}
 }
@@ -98,12 +98,18 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	tiers, err := c.node.tiers(ctx)
+	stats, err := c.node.loader.Stats(ctx)
 	if err != nil {
 		c.node.log.Warn("metrics without the loader's", "error", err)
 		return
 	}
-	for _, t := range tiers {
+	for _, t := range stats.Tiers {
+		ch <- histogram(tierSeconds, t.Latency, t.Name)
+	}
+	if stats.L2 != nil {
+		collectZone(ch, stats.L2)
+	}
+	for _, t := range tiersOf(stats) {
 		counter(tierRequests, t.Hits, t.Name, "hit")
 		counter(tierRequests, t.Requests-t.Hits-t.Errors, t.Name, "miss")
 		counter(tierRequests, t.Errors, t.Name, "error")

@@ -31,6 +31,7 @@ type serveCmd struct {
 	Idle          time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
 	L1Disk        int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
 	L1Memory      int64         `name:"l1-memory" help:"Memory for cached chunks, in MB." default:"128"`
+	L2            string        `name:"l2" help:"The zone's cache: memcached servers as host:port,host:port,...; or srv+NAME (DNS SRV records), or dns+NAME:PORT (all addresses). Five or more, see docs/cache.md." placeholder:"SERVERS"`
 	AllowRegistry []string      `help:"A registry, HOST[:PORT], *.DOMAIN or *, that image references may reach although its address is not public; with http:// before it by plain HTTP too. May be repeated. Without, tenants reach public addresses by HTTPS." placeholder:"HOST"`
 	OneDomain     bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
 	Publishers    []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`

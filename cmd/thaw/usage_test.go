@@ -21,7 +21,7 @@ func TestUsage(t *testing.T) {
 		{"ls --nonsense", exitUsage, "unknown flag --nonsense"},
 		{"deploy hello", exitUsage, `"<image>"`},
 		{"deploy hello ./absent.tar --memory x", exitUsage, "--memory"},
-		{"cache drop l9 --data " + data, exitUsage, `"l1","kernel"`},
+		{"cache drop l9 --data " + data, exitUsage, `"l1","l2","kernel"`},
 		{"invoke hello -d @/absent.json --data " + data, exitUsage, "/absent.json"},
 		{"serve --network moon", exitUsage, "--network"},
 		{"registry login registry.example -u me --data " + data, exitUsage, "--password-stdin"},

@@ -33,7 +33,7 @@ var table = map[string]rule{
 	"read/flight":     {local: []string{""}},
 	"read/holder":     {local: []string{"", "read/mount", "read/proc"}, external: []string{"golang.org/x/sys"}},
 	"read/latency":    {},
-	"read/loader":     {local: []string{"", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync", "golang.org/x/sys"}},
+	"read/loader":     {local: []string{"", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"read/mount":      {local: []string{"", "read/latency"}, external: []string{"golang.org/x/sys"}},
 	"read/proc":       {local: []string{""}, external: []string{"golang.org/x/sys"}},
 	"read/s3fifo":     {},
@@ -82,5 +82,5 @@ var table = map[string]rule{
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/worker", "read/holder", "read/loader", "read/tier", "read/tier/l1", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
 }

@@ -205,6 +205,13 @@ func (c *Client) DropL1(ctx context.Context) (bytes int64, err error) {
 	return call[int64](ctx, c, "drop", struct{}{})
 }
 
+// DropL2 empties the zone's cache, for all workers, and returns the bytes it
+// held; [thaw.NotFound] where there is none. Servers that don't answer are not
+// emptied and are an error, the others are all the same.
+func (c *Client) DropL2(ctx context.Context) (bytes int64, err error) {
+	return call[int64](ctx, c, "drop-l2", struct{}{})
+}
+
 // Touched returns the chunks, by index and ascending, that recorded starts of
 // the image have read.
 func (c *Client) Touched(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID) ([]int, error) {

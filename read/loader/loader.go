@@ -34,6 +34,7 @@ import (
 	"thaw.dev/thaw/read/proc"
 	"thaw.dev/thaw/read/tier"
 	"thaw.dev/thaw/read/tier/l1"
+	"thaw.dev/thaw/read/tier/l2"
 	"thaw.dev/thaw/read/view"
 )
 
@@ -44,6 +45,7 @@ type Config struct {
 	Objects thaw.Objects     // manifests and working sets
 	Keys    thaw.KeyWrapper
 	L1      l1.Options
+	L2      *l2.L2 // the zone's cache, which the caller closes; nil without
 	// Fetches and Ahead bound what is asked of the origin at a time; see
 	// [tier.Options].
 	Fetches, Ahead int
@@ -110,10 +112,11 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	}
 	defer dev.Close()
 	s := &server{config: c, cache: cache, life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
-	s.stack = tier.New(tier.Options{
-		Caches: []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}},
-		Origin: c.Origin, Fetches: c.Fetches, Ahead: c.Ahead, Log: c.Log,
-	})
+	levels := []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}}
+	if c.L2 != nil {
+		levels = append(levels, tier.Level{Name: l2.Name, Cache: c.L2, Far: true})
+	}
+	s.stack = tier.New(tier.Options{Caches: levels, Origin: c.Origin, Fetches: c.Fetches, Ahead: c.Ahead, Log: c.Log})
 	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes)}
 	if err := s.adopt(); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"thaw.dev/thaw/read/mount"
 	"thaw.dev/thaw/read/tier"
 	"thaw.dev/thaw/read/tier/l1"
+	"thaw.dev/thaw/read/tier/l2"
 	"thaw.dev/thaw/read/view"
 	"thaw.dev/thaw/read/workingset"
 )
@@ -45,6 +46,7 @@ type Stats struct {
 	tier.Stats
 	Mount mount.Stats `json:"mount"`
 	L1    l1.Stats    `json:"l1"`
+	L2    *l2.Stats   `json:"l2,omitempty"` // nil without a zone's cache
 	PID   int         `json:"pid"`
 	// Origin is what [Config.OriginStats] said.
 	Origin json.RawMessage `json:"origin,omitempty"`
@@ -98,14 +100,25 @@ func (s *server) handler() http.Handler {
 		}
 		return s.touched(ctx, v)
 	})
-	handle(mux, "stats", func(context.Context, struct{}) (Stats, error) {
+	handle(mux, "stats", func(ctx context.Context, _ struct{}) (Stats, error) {
 		stats := Stats{Stats: s.stack.Stats(), Mount: s.mount.Stats(), L1: s.cache.Stats(), PID: os.Getpid()}
+		if s.config.L2 != nil {
+			zone := s.config.L2.Stats(ctx)
+			stats.L2 = &zone
+		}
 		if s.config.OriginStats == nil {
 			return stats, nil
 		}
 		var err error
 		stats.Origin, err = json.Marshal(s.config.OriginStats())
 		return stats, err
+	})
+	handle(mux, "drop-l2", func(ctx context.Context, _ struct{}) (int64, error) {
+		if s.config.L2 == nil {
+			return 0, thaw.Errorf("drop L2", thaw.NotFound, "there is none: see thaw serve --l2")
+		}
+		held := s.config.L2.Stats(ctx).HeldBytes
+		return held, s.config.L2.Drop(ctx)
 	})
 	handle(mux, "drop", func(context.Context, struct{}) (int64, error) {
 		held := s.cache.Stats()

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -125,5 +126,38 @@ func TestBreakerForgetsATrialThatWasNotMade(t *testing.T) {
 	b.cancel()
 	if !b.allow(now) {
 		t.Error("no further trial")
+	}
+}
+
+// However slow servers look, four of five stay.
+func TestSlowServersAreGivenUpOneInFive(t *testing.T) {
+	for n, want := range map[int]int{2: 0, 4: 0, 5: 1, 9: 1, 10: 2, 20: 4} {
+		l := open(t, Options{}, nil)
+		l.opts.SlowAfter = 20 * time.Millisecond
+		var addresses []string
+		for i := range n {
+			addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", i+1))
+		}
+		if err := l.SetServers(addresses); err != nil {
+			t.Fatal(err)
+		}
+		servers := l.fleet.Load().servers
+		for _, s := range servers {
+			s.breaker.report(at(0), true, quick)
+		}
+		open := 0
+		for i, s := range servers {
+			if i%2 == 0 || n < 5 { // half of them become slow, one after the other
+				for range 50 {
+					s.breaker.report(at(0), true, time.Second)
+				}
+			}
+			if state, _ := s.breaker.current(); state == Open {
+				open++
+			}
+		}
+		if open != want {
+			t.Errorf("%d of %d servers are given up, not %d", open, n, want)
+		}
 	}
 }

@@ -184,17 +184,32 @@ func (l *L2) retire(old, next *fleet) {
 	}
 }
 
+// slowShare is the part of the servers, one in slowShare, that may be given up
+// for being slow: a chunk bears the loss of one in five. On a worker without
+// time for its answers all servers look slow now and then.
+const slowShare = 5
+
 // medianBeside is the median of the mean answer times of all servers but one;
-// endless where there is none to compare with.
+// endless where there is none to compare with, or where so many are given up
+// already that a slow server is better than none.
 func (l *L2) medianBeside(address string) time.Duration {
+	const endless = math.MaxInt64 / slowFactor
+	servers := l.fleet.Load().servers
 	var means []time.Duration
-	for _, s := range l.fleet.Load().servers {
-		if state, mean := s.breaker.current(); s.address != address && state == Closed && mean > 0 {
+	down := 0
+	for _, s := range servers {
+		if s.address == address {
+			continue
+		}
+		switch state, mean := s.breaker.current(); {
+		case state != Closed:
+			down++
+		case mean > 0:
 			means = append(means, mean)
 		}
 	}
-	if len(means) == 0 {
-		return math.MaxInt64 / slowFactor
+	if len(means) == 0 || (down+1)*slowShare > len(servers) {
+		return endless
 	}
 	slices.Sort(means)
 	return means[len(means)/2]

@@ -36,7 +36,7 @@ func servers(t *testing.T, n int, args ...string) []*memcachedtest.Server {
 func open(t *testing.T, o Options, addresses []string) *L2 {
 	t.Helper()
 	if o.Timeout == 0 {
-		o.Timeout = patience
+		o.Timeout, o.SlowAfter = patience, patience
 	}
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	l, err := New(o)
