@@ -81,8 +81,9 @@ func (b *breaker) cancel() {
 }
 
 // report tells how a request ended and, where there was an answer and its time
-// says something, how long it took.
-func (b *breaker) report(now time.Time, answered bool, took time.Duration) {
+// says something, how long it took. It returns the state that this led to, or
+// nothing where the state is what it was.
+func (b *breaker) report(now time.Time, answered bool, took time.Duration) (became string) {
 	slow := false
 	if answered && took > 0 {
 		slow = b.observe(took)
@@ -90,6 +91,7 @@ func (b *breaker) report(now time.Time, answered bool, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.trying = false
+	before := b.state
 	switch {
 	case b.state == Open: // of a request that was made before
 	case answered && !slow:
@@ -106,6 +108,10 @@ func (b *breaker) report(now time.Time, answered bool, took time.Duration) {
 			b.tripLocked(now)
 		}
 	}
+	if b.state == before || before == HalfOpen && b.state == Open { // a trial that failed is no news
+		return ""
+	}
+	return b.state
 }
 
 // observe takes an answer time into the mean, and reports whether the server is

@@ -102,5 +102,5 @@ func (s *server) ended(o memcached.Outcome, valueBytes int, took time.Duration) 
 	case memcached.Failed:
 		s.errors.Add(1)
 	}
-	s.breaker.report(time.Now(), o != memcached.Failed, took)
+	s.report(o != memcached.Failed, took)
 }

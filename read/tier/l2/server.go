@@ -96,13 +96,23 @@ func (s *server) set(ctx context.Context, key string, header, stripe []byte) err
 	err := s.filling().Set(ctx, key, header, stripe)
 	// That a server refuses a value shows that it is alive; and how long it
 	// takes says little, as sets are larger than gets.
-	s.breaker.report(time.Now(), thaw.KindOf(err) != thaw.Unavailable, 0)
+	s.report(thaw.KindOf(err) != thaw.Unavailable, 0)
 	if err != nil {
 		s.errors.Add(1)
 		return err
 	}
 	s.stored.Add(1)
 	return nil
+}
+
+// report tells the breaker how a request ended.
+func (s *server) report(answered bool, took time.Duration) {
+	switch s.breaker.report(time.Now(), answered, took) {
+	case Open:
+		s.opts.Log.Warn("L2: a server is slow or does not answer; it is not asked", "server", s.address)
+	case Closed:
+		s.opts.Log.Info("L2: a server is well again", "server", s.address)
+	}
 }
 
 // close ends the connections and what is under way on them.
