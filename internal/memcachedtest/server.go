@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"strconv"
 	"syscall"
 	"time"
@@ -75,12 +76,16 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	args := []string{"-l", host, "-p", port, "-U", "0", "-m", "64", "-t", "2"}
-	if os.Geteuid() == 0 {
-		args = append(args, "-u", User)
-	}
 	s.cmd = exec.Command("memcached", append(args, s.args...)...)
-	// Whoever started the server ends without ending it: then it ends too.
+	// Whoever started the server may end without ending it: then it ends too.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		// Not by memcached's -u: a process that changes its user forgets whose
+		// death ends it.
+		if s.cmd.SysProcAttr.Credential, err = unprivileged(); err != nil {
+			return err
+		}
+	}
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
@@ -100,6 +105,19 @@ func (s *Server) run(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+func unprivileged() (*syscall.Credential, error) {
+	u, err := user.Lookup(User)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
 // PID is the number of its process.
