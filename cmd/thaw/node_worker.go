@@ -46,6 +46,8 @@ func (n *node) openWorker(context.Context) error {
 	config := worker.Default()
 	config.Launcher, config.Rootfs, config.Logs, config.Log = n.launcher, rootfs{n.loader}, n.logs, n.log
 	config.Region, config.IdleTimeout = n.cmd.Region, n.cmd.Idle
+	config.MaxSandboxes, config.MaxStarts, config.MaxFunctionStarts = n.cmd.Sandboxes, n.cmd.Starts, n.cmd.FnStarts
+	config.MaxQueue, config.MaxFunctionQueue, config.QueueWait = n.cmd.Queue, n.cmd.FnQueue, n.cmd.QueueWait
 	config.MemoryBytes = int64(n.cmd.memoryMB()) << 20
 	config.Observe = n.metrics.observe
 	if n.cmd.Network == "nat" {

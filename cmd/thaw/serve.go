@@ -28,6 +28,12 @@ type serveCmd struct {
 	originFlags
 
 	MemoryMB      int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
+	Sandboxes     int           `help:"Sandboxes at once, idle ones included." default:"256"`
+	Starts        int           `help:"Cold starts at once; further invocations wait." default:"16"`
+	FnStarts      int           `name:"starts-per-function" help:"The same for one function." default:"8"`
+	Queue         int           `help:"Invocations that may wait for a sandbox; further ones are refused (429)." default:"1000"`
+	FnQueue       int           `name:"queue-per-function" help:"The same for one function." default:"500"`
+	QueueWait     time.Duration `help:"How long one may wait until it is refused (429)." default:"3s"`
 	Idle          time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
 	L1Disk        int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
 	L1Memory      int64         `name:"l1-memory" help:"Memory for cached chunks, in MB." default:"128"`

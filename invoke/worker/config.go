@@ -43,6 +43,11 @@ type Config struct {
 	MaxStarts    int   // cold starts at once: more of them only slow one another down
 	MaxQueue     int   // invocations that wait for a sandbox; more are throttled
 
+	// The same for one function in all its versions, so that a burst of it
+	// leaves starts and room to wait to the others.
+	MaxFunctionStarts int
+	MaxFunctionQueue  int
+
 	AttachTimeout time.Duration // to bring an image to this host
 
 	QueueWait   time.Duration // then an invocation that waits is throttled
@@ -56,11 +61,15 @@ type Config struct {
 // Default returns a Config of good numbers; the caller sets the rest.
 func Default() Config {
 	return Config{
-		Log:           slog.New(slog.DiscardHandler),
-		Region:        "us-east-1",
-		MaxSandboxes:  256,
-		MaxStarts:     16,
-		MaxQueue:      1000,
+		Log:          slog.New(slog.DiscardHandler),
+		Region:       "us-east-1",
+		MaxSandboxes: 256,
+		MaxStarts:    16,
+		MaxQueue:     1000,
+
+		MaxFunctionStarts: 8,
+		MaxFunctionQueue:  500,
+
 		AttachTimeout: 30 * time.Second,
 		QueueWait:     3 * time.Second,
 		FinishWait:    20 * time.Millisecond,
@@ -78,7 +87,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Launcher == nil || c.Rootfs == nil || c.Logs == nil || c.Log == nil:
 		return thaw.Errorf(op, thaw.Invalid, "Launcher, Rootfs, Logs and Log are required")
-	case c.MaxSandboxes < 1 || c.MaxStarts < 1 || c.MaxQueue < 0 || c.MemoryBytes < 0:
+	case c.MaxSandboxes < 1 || c.MaxStarts < 1 || c.MaxQueue < 0 || c.MemoryBytes < 0,
+		c.MaxFunctionStarts < 1 || c.MaxFunctionQueue < 0:
 		return thaw.Errorf(op, thaw.Invalid, "a bound is out of range")
 	case c.QueueWait < 0 || c.FinishWait < 0 || c.FreezeAfter < 0:
 		return thaw.Errorf(op, thaw.Invalid, "a wait is negative")

@@ -58,6 +58,14 @@ type key struct {
 	name, version, revision string
 }
 
+// function is a function in all its versions.
+type function struct {
+	tenant thaw.TenantID
+	name   string
+}
+
+func (k key) function() function { return function{k.tenant, k.name} }
+
 func (f *Function) key() key { return key{f.Tenant, f.Name, f.Version, f.Revision} }
 
 // recordKey names the starts that read alike: those of a version, whatever its

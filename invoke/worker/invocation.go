@@ -40,7 +40,7 @@ func (in *invocation) run(ctx context.Context) error {
 	if s.box == nil {
 		in.result.ColdStart = true
 		fail, err := in.start(s)
-		in.worker.pool.begun()
+		in.worker.pool.begun(s)
 		switch {
 		case err != nil:
 			in.worker.pool.drop(s)

@@ -25,6 +25,7 @@ type pool struct {
 	bytes     int64 // of all
 	idleBytes int64 // of the idle ones
 	starting  int
+	startsOf  map[function]int // of starting, each function's
 	waiters   []*waiter
 	closed    bool
 }
@@ -37,6 +38,7 @@ func newPool(limits Config, discard func(*slot)) *pool {
 		idle:      map[key][]*slot{},
 		lru:       list.New(),
 		finishing: map[key]int{},
+		startsOf:  map[function]int{},
 	}
 }
 
@@ -92,19 +94,27 @@ func (p *pool) admitLocked(w *waiter) (*slot, error) {
 	if s := p.takeIdleLocked(w.key); s != nil {
 		return s, nil
 	}
-	if !w.held && len(p.waiters) == 0 && p.mayStartLocked(w.bytes) {
+	if !w.held && len(p.waiters) == 0 && p.startsOwnLocked(w.key) && p.mayStartLocked(w.bytes) {
 		return p.reserveLocked(w), nil
 	}
 	if len(p.waiters) >= p.limits.MaxQueue {
 		return nil, thaw.Errorf(op, thaw.Throttled, "%d invocations wait already", len(p.waiters))
 	}
+	own := p.countLocked(func(o *waiter) bool { return o.key.function() == w.key.function() })
+	if own >= p.limits.MaxFunctionQueue {
+		return nil, thaw.Errorf(op, thaw.Throttled, "%d invocations of the function wait already", own)
+	}
 	return nil, nil
 }
 
 func (p *pool) heldLocked(k key) int {
+	return p.countLocked(func(w *waiter) bool { return w.held && w.key == k })
+}
+
+func (p *pool) countLocked(is func(*waiter) bool) int {
 	n := 0
 	for _, w := range p.waiters {
-		if w.held && w.key == k {
+		if is(w) {
 			n++
 		}
 	}
@@ -169,6 +179,12 @@ func (p *pool) unidleLocked(s *slot) {
 	p.idle[s.key] = stack
 }
 
+// startsOwnLocked reports whether the function may have one more start by its
+// own bound.
+func (p *pool) startsOwnLocked(k key) bool {
+	return p.startsOf[k.function()] < p.limits.MaxFunctionStarts
+}
+
 // mayStartLocked reports whether a sandbox of that size may be started now, and
 // makes room for it by giving up the longest idle ones.
 func (p *pool) mayStartLocked(bytes int64) bool {
@@ -194,6 +210,7 @@ func (p *pool) reserveLocked(w *waiter) *slot {
 	p.all[s] = struct{}{}
 	p.bytes += s.bytes
 	p.starting++
+	p.startsOf[w.key.function()]++
 	return s
 }
 
@@ -211,12 +228,13 @@ func (p *pool) forgetLocked(s *slot) {
 
 // dispatchLocked serves those who wait, in their order. Where one can't start
 // a sandbox, those behind it don't either, or it would wait for ever; a slot
-// of their own key they may have.
+// of their own key they may have. One that its own function's starts are in the
+// way of holds nobody up.
 func (p *pool) dispatchLocked() {
 	blocked := false
 	p.waiters = slices.DeleteFunc(p.waiters, func(w *waiter) bool {
 		s := p.takeIdleLocked(w.key)
-		if s == nil && !w.held && !blocked {
+		if s == nil && !w.held && !blocked && p.startsOwnLocked(w.key) {
 			if p.mayStartLocked(w.bytes) {
 				s = p.reserveLocked(w)
 			} else {
@@ -231,10 +249,14 @@ func (p *pool) dispatchLocked() {
 }
 
 // begun says that a reserved slot's start is over, well or not.
-func (p *pool) begun() {
+func (p *pool) begun(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.starting--
+	f := s.key.function()
+	if p.startsOf[f]--; p.startsOf[f] == 0 {
+		delete(p.startsOf, f)
+	}
 	p.dispatchLocked()
 }
 

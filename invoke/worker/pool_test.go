@@ -69,8 +69,8 @@ func TestPoolReusesTheLastUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := testPool(nil)
 		a, b := mustTake(t, p, "f", 1), mustTake(t, p, "f", 1)
-		p.begun()
-		p.begun()
+		p.begun(a)
+		p.begun(b)
 		p.release(a)
 		p.release(b)
 		if got := mustTake(t, p, "f", 1); got != b {
@@ -87,15 +87,16 @@ func TestPoolWaitsForAFinishingSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := testPool(nil)
 		a := mustTake(t, p, "f", 1)
-		p.begun()
+		p.begun(a)
 		p.answered(a)
 		first := acquireSoon(t.Context(), p, "f", 1)
 		waits(t, first)
 		second := acquireSoon(t.Context(), p, "f", 1) // one slot finishes, two want it
-		if got := <-second; got.s == nil || got.s == a {
-			t.Fatalf("the second must start one: %+v", got)
+		other := <-second
+		if other.s == nil || other.s == a {
+			t.Fatalf("the second must start one: %+v", other)
 		}
-		p.begun()
+		p.begun(other.s)
 		p.release(a)
 		if got := <-first; got.s != a {
 			t.Fatalf("%+v", got)
@@ -103,7 +104,7 @@ func TestPoolWaitsForAFinishingSlot(t *testing.T) {
 		p.drop((<-acquireSoon(t.Context(), func() *pool { p.release(a); return p }(), "f", 1)).s)
 
 		b := mustTake(t, p, "f", 1)
-		p.begun()
+		p.begun(b)
 		p.answered(b)
 		begin := time.Now()
 		late := acquireSoon(t.Context(), p, "g", 1)
@@ -120,7 +121,7 @@ func TestPoolStartsAfterTheFinishWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := testPool(nil)
 		a := mustTake(t, p, "f", 1)
-		p.begun()
+		p.begun(a)
 		p.answered(a)
 		begin := time.Now()
 		got := <-acquireSoon(t.Context(), p, "f", 1)
@@ -137,8 +138,8 @@ func TestPoolKeepsTheOrder(t *testing.T) {
 		p, _ := testPool(func(c *Config) { c.MaxSandboxes, c.MemoryBytes = 10, 100 })
 		a := mustTake(t, p, "a", 60)
 		b := mustTake(t, p, "b", 20)
-		p.begun()
-		p.begun()
+		p.begun(a)
+		p.begun(b)
 		large := acquireSoon(t.Context(), p, "large", 80)
 		small := acquireSoon(t.Context(), p, "small", 10)
 		own := acquireSoon(t.Context(), p, "b", 20)
@@ -166,8 +167,8 @@ func TestPoolKeepsTheOrder(t *testing.T) {
 func TestPoolGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := testPool(func(c *Config) { c.MaxSandboxes, c.MemoryBytes = 10, 100 })
-		mustTake(t, p, "a", 60)
-		p.begun()
+		a := mustTake(t, p, "a", 60)
+		p.begun(a)
 		ctx, cancel := context.WithCancel(t.Context())
 		large := acquireSoon(ctx, p, "large", 80)
 		small := acquireSoon(t.Context(), p, "small", 10)
@@ -197,7 +198,7 @@ func TestPoolBoundsStarts(t *testing.T) {
 		a := mustTake(t, p, "f", 1)
 		first, second := acquireSoon(t.Context(), p, "f", 1), acquireSoon(t.Context(), p, "f", 1)
 		waits(t, first)
-		p.begun()
+		p.begun(a)
 		got := <-first
 		if got.s == nil || got.s == a {
 			t.Fatalf("%+v", got)
@@ -210,12 +211,39 @@ func TestPoolBoundsStarts(t *testing.T) {
 	})
 }
 
+// TestPoolBoundsAFunctionsStarts: a function beyond its own bounds waits, or is
+// refused, and is in nobody's way.
+func TestPoolBoundsAFunctionsStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := testPool(func(c *Config) {
+			c.MaxSandboxes, c.MaxStarts, c.MaxFunctionStarts, c.MaxFunctionQueue = 10, 3, 1, 1
+		})
+		a := mustTake(t, p, "f", 1)
+		own := acquireSoon(t.Context(), p, "f", 1)
+		waits(t, own)
+		if _, err := p.acquire(t.Context(), keyOf("f"), 1); thaw.KindOf(err) != thaw.Throttled {
+			t.Fatalf("a second one of the function may wait: %v", err)
+		}
+		if got := <-acquireSoon(t.Context(), p, "g", 1); got.s == nil { // although one waits that came before
+			t.Fatalf("%+v", got)
+		}
+		waits(t, own)
+		p.begun(a)
+		if got := <-own; got.s == nil || got.s == a {
+			t.Fatalf("%+v", got)
+		}
+		if n := p.startsOf[keyOf("f").function()]; n != 1 {
+			t.Fatalf("%d starts counted", n)
+		}
+	})
+}
+
 func TestPoolRetires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, gone := testPool(nil)
 		idle, busy := mustTake(t, p, "f", 1), mustTake(t, p, "f", 1)
-		p.begun()
-		p.begun()
+		p.begun(idle)
+		p.begun(busy)
 		p.release(idle)
 		waiting := acquireSoon(t.Context(), p, "f", 1)
 		if got := <-waiting; got.s != idle {
@@ -241,8 +269,8 @@ func TestPoolReaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, gone := testPool(func(c *Config) { c.IdleTimeout = time.Minute })
 		a, b := mustTake(t, p, "f", 1), mustTake(t, p, "g", 1)
-		p.begun()
-		p.begun()
+		p.begun(a)
+		p.begun(b)
 		p.release(a)
 		time.Sleep(30 * time.Second)
 		p.release(b)
@@ -271,7 +299,7 @@ func TestPoolCloses(t *testing.T) {
 		if _, err := p.acquire(t.Context(), keyOf("f"), 1); thaw.KindOf(err) != thaw.Unavailable {
 			t.Fatal(err)
 		}
-		p.begun()
+		p.begun(a)
 		p.release(a)
 		if len(*gone) != 1 {
 			t.Fatal("a slot that came back after close lives on")

@@ -44,7 +44,12 @@ const pageEntries = 8000
 // started tells one process from another; process ids repeat across sandboxes.
 var started = time.Now().UnixNano()
 
-func main() { lambda.Start(handle) }
+func main() {
+	if d, err := time.ParseDuration(os.Getenv("PROBE_INIT")); err == nil { // how long initialisation takes
+		time.Sleep(d)
+	}
+	lambda.Start(handle)
+}
 
 func handle(ctx context.Context, c command) (any, error) {
 	switch {
