@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"thaw.dev/thaw"
 )
@@ -89,7 +90,8 @@ func OpenNAT(instance string, config Config) (*NAT, error) {
 	return n, thaw.Wrap(op, n.filter.install())
 }
 
-// sweep removes interfaces that bear this instance's prefix.
+// sweep removes interfaces that bear this instance's prefix. The kernel removes
+// those of a namespace that has ended by itself, perhaps just now.
 func (n *NAT) sweep() error {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -98,7 +100,9 @@ func (n *NAT) sweep() error {
 	var errs []error
 	for _, link := range links {
 		if strings.HasPrefix(link.Attrs().Name, n.prefix) {
-			errs = append(errs, netlink.LinkDel(link))
+			if err := netlink.LinkDel(link); !errors.Is(err, unix.ENODEV) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
