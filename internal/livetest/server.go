@@ -39,7 +39,7 @@ type Server struct {
 	exited chan struct{}
 }
 
-// Credentials are a tenant's.
+// Credentials are a tenant's. Account is known of tenants made here.
 type Credentials struct {
 	Account, AccessKey, Secret string
 }
@@ -183,6 +183,22 @@ func withoutAWS(env []string) []string {
 func (s *Server) Credentials(ctx context.Context, tenant string) (Credentials, error) {
 	out, err := s.Thaw(ctx, "env", "--tenant", tenant)
 	return Credentials{AccessKey: exported(out, "AWS_ACCESS_KEY_ID"), Secret: exported(out, "AWS_SECRET_ACCESS_KEY")}, err
+}
+
+// CreateTenant makes a tenant.
+func (s *Server) CreateTenant(ctx context.Context, name string) (Credentials, error) {
+	return s.account(ctx, "tenant", "create", name)
+}
+
+// RotateKeys replaces a tenant's keys.
+func (s *Server) RotateKeys(ctx context.Context, name string) (Credentials, error) {
+	return s.account(ctx, "tenant", "rotate-keys", name)
+}
+
+func (s *Server) account(ctx context.Context, args ...string) (Credentials, error) {
+	var account struct{ ID, AccessKeyID, Secret string }
+	err := s.ThawJSON(ctx, &account, args...)
+	return Credentials{Account: account.ID, AccessKey: account.AccessKeyID, Secret: account.Secret}, err
 }
 
 // Environ is the environment in which AWS's tools use the server as a tenant.

@@ -6,11 +6,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,6 +38,8 @@ type command struct {
 	Loop    bool    `json:"loop"`    // never answer, and burn CPU
 	Print   string  `json:"print"`   // write a line to standard output
 	Pid     bool    `json:"pid"`     // which process this is
+
+	Run []string `json:"run"` // run a program until it ends
 }
 
 // pageEntries bounds the entries of one answer, so that it stays below 6 MB.
@@ -83,8 +87,29 @@ func handle(ctx context.Context, c command) (any, error) {
 	case c.Print != "":
 		_, err := fmt.Println(c.Print)
 		return "printed", err
+	case len(c.Run) > 0:
+		return run(ctx, c.Run)
 	}
 	return map[string]any{"pid": os.Getpid(), "started": started}, nil
+}
+
+// ran is what came of a program.
+type ran struct {
+	Output string `json:"output"` // standard output
+	Errors string `json:"errors"`
+	Exit   string `json:"exit"` // "" where it succeeded
+}
+
+func run(ctx context.Context, args []string) (ran, error) {
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	r := ran{Output: out.String(), Errors: errs.String()}
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
+		r.Exit, err = ended.String(), nil
+	}
+	return r, err
 }
 
 func alloc(megabytes int) string {

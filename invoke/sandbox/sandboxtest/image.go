@@ -56,7 +56,7 @@ func Root(t testing.TB) string {
 	testkit.RequireRoot(t)
 	testkit.RequireTool(t, "mkfs.erofs", "setcap")
 	tree, work := t.TempDir(), t.TempDir()
-	plant(t, tree)
+	Plant(t, tree)
 	image, mount := filepath.Join(work, "image"), filepath.Join(work, "mount")
 	if out, err := exec.Command("mkfs.erofs", "-Enoinline_data", image, tree).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.erofs: %v\n%s", err, out)
@@ -76,8 +76,9 @@ func Root(t testing.TB) string {
 	return mount
 }
 
-// plant makes the tree of the image.
-func plant(t testing.TB, tree string) {
+// Plant makes the tree of the image: the probe, and files that tell whether
+// rights are kept.
+func Plant(t testing.TB, tree string) {
 	probe := program(t, "thaw.dev/thaw/invoke/sandbox/sandboxtest/probe")
 	must := func(err error) {
 		if err != nil {
