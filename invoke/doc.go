@@ -9,5 +9,8 @@
 //	       ├─▶ runtimeapi ◀── the function, over its own loopback: next, response
 //	       └─▶ logs                 START, what it prints, END, REPORT
 //
+// placement says which worker of a fleet a start goes to. A server with one
+// worker, its own, does not ask it.
+//
 // docs/invoke-path.md walks along it with numbers.
 package invoke

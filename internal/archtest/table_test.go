@@ -54,6 +54,7 @@ var table = map[string]rule{
 	"invoke/control":                   {local: []string{"", "internal/sqlitedb"}, external: []string{"github.com/google/uuid", "golang.org/x/sync"}},
 	"invoke/control/controltest":       {local: []string{"", "invoke/control"}},
 	"invoke/logs":                      {local: []string{""}},
+	"invoke/placement":                 {local: []string{""}},
 	"invoke/runtimeapi":                {local: []string{""}},
 	"invoke/sandbox":                   {local: []string{""}},
 	"invoke/sandbox/cgroup":            {local: []string{""}},
