@@ -9,4 +9,9 @@ for name in size start warm l2; do
 	echo "== bench/$name"
 	go run "./bench/$name"
 done | tee "$out"
+# A tenth of a zone; docs/zone-plan.md has the whole.
+{
+	echo "== bench/sim"
+	go run ./bench/sim -scale 0.1
+} | tee -a "$out"
 echo "kept in $out"
