@@ -6,7 +6,7 @@
 # make bench   the measurements of SPECIFICATION.md (root, an idle machine)
 
 GO      ?= go
-INIT    := invoke/sandbox/jail/initbin/thaw-init
+INIT    := invoke/sandbox/pid1/initbin/thaw-init
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: build test demo lint bench clean deps init
@@ -16,7 +16,7 @@ build: init
 
 # The program that becomes process 1 of a sandbox, embedded into bin/thaw.
 init:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o $(INIT) ./invoke/sandbox/jail/init
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o $(INIT) ./invoke/sandbox/pid1/init
 
 deps:
 	@scripts/install-deps.sh

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/api"
@@ -11,6 +12,7 @@ import (
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/jail"
 	"thaw.dev/thaw/invoke/sandbox/network"
+	"thaw.dev/thaw/invoke/sandbox/oci"
 	"thaw.dev/thaw/invoke/worker"
 	"thaw.dev/thaw/read/loader"
 )
@@ -26,12 +28,28 @@ func (n *node) openSandboxes(ctx context.Context) error {
 	if n.cmd.Network == "nat" {
 		nat = &network.Config{}
 	}
-	n.launcher, err = jail.New(ctx, jail.Config{Instance: instance(n.cmd.Data), Pool: n.cmd.Pool, NAT: nat, Log: n.log})
-	if err != nil {
+	if n.launcher, err = n.newLauncher(ctx, nat); err != nil {
 		return err
 	}
 	n.onClose(n.launcher.Close)
 	return nil
+}
+
+// newLauncher opens the kind of sandbox that was asked for. Whichever it is, it
+// kills what a predecessor of either kind left running.
+func (n *node) newLauncher(ctx context.Context, nat *network.Config) (sandbox.Launcher, error) {
+	id := instance(n.cmd.Data)
+	if n.cmd.Sandbox == "oci" {
+		return oci.New(ctx, oci.Config{Instance: id, Runtime: n.cmd.OCIRuntime, NAT: nat, Log: n.log})
+	}
+	launcher, err := jail.New(ctx, jail.Config{Instance: id, Pool: n.cmd.Pool, NAT: nat, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	if err := oci.Sweep(id); err != nil {
+		return nil, errors.Join(err, launcher.Close(ctx))
+	}
+	return launcher, nil
 }
 
 // instance names what this server makes outside of its folder: control groups

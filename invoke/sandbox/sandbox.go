@@ -3,8 +3,8 @@
 // with a listener on its own loopback. It knows a directory, a command and
 // limits; it knows nothing of functions, images or the Runtime API.
 //
-// One kind implements it: jail, our own launcher with a pool of prepared jails.
-// sandboxtest is the suite that each kind must pass. docs/sandbox.md says what
+// Two kinds implement it: jail, our own launcher with a pool of prepared jails,
+// and oci, by the command line of an OCI runtime. sandboxtest is the suite that each kind must pass. docs/sandbox.md says what
 // each layer protects from what.
 package sandbox
 

@@ -159,6 +159,20 @@ func (p *Parent) Make(id string) (*Group, error) {
 	return g, nil
 }
 
+// Dirs lists the directories of group id by the names of [Parent.Views].
+func (p *Parent) Dirs(id string) map[string]string {
+	dirs := map[string]string{}
+	switch h := p.h.(type) {
+	case *v1:
+		for _, mount := range []string{h.mem, h.cpu, h.pids} {
+			dirs[filepath.Base(mount)] = filepath.Join(mount, p.rel, id)
+		}
+	case *v2:
+		dirs[""] = filepath.Join(h.root, p.rel, id)
+	}
+	return dirs
+}
+
 // Close removes the instance's groups; those of sandboxes must be gone.
 func (p *Parent) Close(ctx context.Context) error { return p.clear(ctx) }
 
@@ -188,8 +202,27 @@ func (p *Parent) clear(ctx context.Context) error {
 	if err := parent.Remove(ctx); err != nil {
 		return err
 	}
-	for _, dir := range p.h.dirs(folder) {
-		_ = syscall.Rmdir(dir) // stays where another instance is below it, with all that it has
+	// An OCI runtime makes the parent in every hierarchy, not only in ours.
+	var everywhere []string
+	mounts, err := findMounts()
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		everywhere = append(everywhere, filepath.Join(m.dir, p.rel))
+	}
+	err = parent.await(ctx, "cgroup: clear", func() (bool, error) {
+		err := rmdirs(everywhere)
+		if errors.Is(err, syscall.EBUSY) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, dir := range everywhere {
+		_ = syscall.Rmdir(filepath.Dir(dir)) // stays where another instance is below it, with all that it has
 	}
 	return nil
 }

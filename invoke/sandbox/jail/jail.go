@@ -5,16 +5,16 @@
 // to one of them.
 //
 // Files: launcher.go starts and closes; pool.go keeps jails ahead; prepared.go
-// makes one; root.go maps the image's owners; running.go is a started sandbox;
-// init/ is the program inside. docs/sandbox.md says what protects from what.
+// makes one. Package pid1 has the program inside and the life of a started
+// sandbox. docs/sandbox.md says what protects from what.
 package jail
 
 import (
-	"context"
 	"log/slog"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox/network"
+	"thaw.dev/thaw/invoke/sandbox/pid1"
 )
 
 // Config configures a [Launcher].
@@ -44,7 +44,7 @@ func (c Config) validate() error {
 	switch {
 	case !network.ValidInstance(c.Instance):
 		return thaw.Errorf("jail: config", thaw.Invalid, "instance %q is not 1 to 16 of [a-z0-9-]", c.Instance)
-	case c.Pool < 0 || c.Pool > maxSlots:
+	case c.Pool < 0 || c.Pool > pid1.MaxSlots:
 		return thaw.Errorf("jail: config", thaw.Invalid, "pool of %d", c.Pool)
 	}
 	return nil
@@ -55,10 +55,4 @@ func (c Config) logger() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return c.Log
-}
-
-// background is the context of work that must go on whatever its caller does:
-// releasing. It ends after releaseTimeout.
-func background() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), releaseTimeout)
 }

@@ -3,26 +3,21 @@ package jail
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/output"
+	"thaw.dev/thaw/invoke/sandbox/pid1"
 	"thaw.dev/thaw/invoke/sandbox/seccomp"
 )
 
 const (
-	// apiPort is the port of sandbox.APIAddress.
-	apiPort = 9001
-
 	// handshakeTimeout bounds what init does by itself. It takes milliseconds;
 	// a root that must be fetched takes its time afterwards, at execution.
 	handshakeTimeout = 30 * time.Second
@@ -30,9 +25,6 @@ const (
 	// initThreads is what init itself takes of a pids limit, with room. The
 	// command is bound exactly, by its user's limit on processes.
 	initThreads = 16
-
-	// releaseTimeout bounds the release of a jail whose owner is gone.
-	releaseTimeout = time.Minute
 )
 
 // Launcher starts jails. It implements [sandbox.Launcher].
@@ -44,23 +36,16 @@ type Launcher struct {
 	filter  seccomp.Program
 	groups  *cgroup.Parent
 	nat     *network.NAT // nil without NAT
-	slots   *slots
+	slots   *pid1.Slots
+	set     *pid1.Set // what was started
 	pool    *pool
 	spawns  chan spawnRequest
 
 	cancel  context.CancelFunc // stops filling
 	filling sync.WaitGroup
-	closing chan struct{} // closed when Close begins
-	gone    chan struct{} // closed when no jail is left: the spawner ends
-
-	mu      sync.Mutex
-	closed  bool
-	running map[*running]struct{}
-
-	starting sync.WaitGroup // calls of Start; guarded by closed
-	watching sync.WaitGroup // watches over started jails
-	stopping sync.WaitGroup // releases
-	spawned  sync.WaitGroup // the spawner
+	closing chan struct{}  // closed when Close begins
+	gone    chan struct{}  // closed when no jail is left: the spawner ends
+	spawned sync.WaitGroup // the spawner
 }
 
 var _ sandbox.Launcher = (*Launcher)(nil)
@@ -73,10 +58,9 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		return nil, err
 	}
 	l := &Launcher{
-		config: config, log: config.logger(), slots: newSlots(config.Instance),
+		config: config, log: config.logger(), slots: pid1.NewSlots(config.Instance), set: pid1.NewSet(config.logger()),
 		pool:   &pool{size: config.Pool, taken: make(chan struct{}, 1)},
 		spawns: make(chan spawnRequest), closing: make(chan struct{}), gone: make(chan struct{}),
-		running: map[*running]struct{}{},
 	}
 	defer func() {
 		if err != nil {
@@ -86,7 +70,7 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	if l.filter, err = seccomp.Default(); err != nil {
 		return l, err
 	}
-	if l.program, err = sealInit(config.Init); err != nil {
+	if l.program, err = pid1.Seal(config.Init); err != nil {
 		return l, err
 	}
 	if l.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
@@ -129,35 +113,21 @@ func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 	if spec.Network == sandbox.NetworkNAT && l.nat == nil {
 		return nil, thaw.Errorf("jail: start", thaw.Invalid, "NAT is not configured")
 	}
-	if err := l.enter(); err != nil {
+	if err := l.set.Enter(); err != nil {
 		return nil, err
 	}
-	defer l.starting.Done()
+	defer l.set.Leave()
 	p, err := l.obtain(ctx, spec.Network)
 	if err != nil {
 		return nil, thaw.Wrap("jail: start "+spec.ID, err)
 	}
 	s, err := l.run(ctx, p, spec)
 	if err != nil {
-		releaseCtx, cancel := background()
+		releaseCtx, cancel := pid1.Background()
 		defer cancel()
 		return nil, thaw.Wrap("jail: start "+spec.ID, errors.Join(err, l.release(releaseCtx, p)))
 	}
-	l.mu.Lock()
-	l.running[s] = struct{}{}
-	l.mu.Unlock()
 	return s, nil
-}
-
-// enter counts one piece of work that Close waits for.
-func (l *Launcher) enter() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return thaw.Errorf("jail: start", thaw.Unavailable, "the launcher is closed")
-	}
-	l.starting.Add(1)
-	return nil
 }
 
 // obtain takes a living jail from the pool or makes one.
@@ -176,99 +146,52 @@ func (l *Launcher) obtain(ctx context.Context, kind sandbox.Network) (*prepared,
 
 // run sends root and command to a prepared jail and waits until the command
 // was executed. On error p is still the caller's.
-func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*running, error) {
-	limits := cgroup.Limits{MemoryBytes: spec.MemoryBytes, Shares: spec.CPUs, Pids: spec.Pids + initThreads}
-	if !spec.BoostInit {
-		limits.CPUs = spec.CPUs
-	}
+func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*pid1.Running, error) {
+	limits := pid1.Limits(spec)
+	limits.Pids += initThreads
 	if err := p.group.Limit(limits); err != nil {
 		return nil, err
 	}
-	root, err := mapRoot(spec.Root, p.userns)
+	root, err := pid1.MapRoot(spec.Root, p.userns)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	owner := hostID(p.slot)
+	owner := pid1.HostID(p.slot)
 	out, err := output.Open(spec.Stdout, spec.Stderr, owner+sandbox.UID, owner+sandbox.GID)
 	if err != nil {
 		return nil, thaw.Wrap("jail: output", err)
 	}
-	order := l.order(spec)
-	order.Stdout, order.Stderr, order.SharedOutput = out.Stdout, out.Stderr, out.Shared
-	err = p.control.send(order.Encode(), append([]*os.File{root}, out.Writers...)...)
-	out.CloseWriters()
+	parts := pid1.Parts{
+		Spec: spec, Control: p.control, First: p.process, Child: p.process, Group: p.group, Listener: p.listener, Out: out,
+		Release: func(ctx context.Context) error { return l.release(ctx, p) },
+	}
+	report, err := parts.Order(ctx, pid1.StartOrder(spec, l.nat), root)
 	if err != nil {
-		out.Abandon()
 		return nil, err
 	}
-	report, _, err := p.control.receive(ctx)
-	switch {
-	case err == nil && report.Kind == wire.Started, err == nil && report.Kind == wire.Fault:
-		return l.newRunning(p, spec, out, report), nil
-	case err == nil:
-		err = thaw.Errorf("jail: init", thaw.Internal, "report %d", report.Kind)
-	}
-	_ = p.process.Kill() // or the pipes would never end
-	out.Abandon()
-	return nil, err
-}
-
-func (l *Launcher) order(spec sandbox.Spec) wire.Start {
-	o := wire.Start{
-		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Hostname: spec.Hostname,
-		Hosts: fmt.Sprintf("127.0.0.1 localhost %s sandbox.localdomain\n::1 localhost ip6-localhost ip6-loopback\n", spec.Hostname),
-		UID:   sandbox.UID, GID: sandbox.GID, TmpBytes: spec.TmpBytes, Files: int64(spec.Files), Processes: int64(spec.Pids),
-		WritableRoot: spec.WritableRoot,
-	}
-	if spec.Network == sandbox.NetworkNAT {
-		var b strings.Builder
-		for _, server := range l.nat.Nameservers() {
-			fmt.Fprintf(&b, "nameserver %s\n", server)
-		}
-		o.Resolv = b.String()
-	}
-	return o
+	return l.set.Run(parts, report), nil
 }
 
 // Close implements [sandbox.Launcher].
 func (l *Launcher) Close(ctx context.Context) error {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
+	if !l.set.Close() {
 		return nil
 	}
-	l.closed = true
 	close(l.closing)
-	l.mu.Unlock()
 	l.cancel()
 	l.filling.Wait()
 	var errs []error
 	for _, p := range l.pool.drain() {
 		errs = append(errs, l.release(ctx, p))
 	}
-	l.starting.Wait() // those that came before closed
-	for _, s := range l.list() {
-		errs = append(errs, s.Stop(ctx))
-	}
+	errs = append(errs, l.set.Stop(ctx))
 	if err := errors.Join(errs...); err != nil {
 		return err // a jail that does not end; its thread must stay, too
 	}
-	l.watching.Wait()
-	l.stopping.Wait()
 	close(l.gone)
 	l.spawned.Wait()
-	return errors.Join(append(errs, l.closeFiles(ctx))...)
-}
-
-func (l *Launcher) list() []*running {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list := make([]*running, 0, len(l.running))
-	for s := range l.running {
-		list = append(list, s)
-	}
-	return list
+	return l.closeFiles(ctx)
 }
 
 func (l *Launcher) closeFiles(ctx context.Context) error {

@@ -11,8 +11,9 @@ import (
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
 	"thaw.dev/thaw/invoke/sandbox/network"
+	"thaw.dev/thaw/invoke/sandbox/pid1"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // prepared is a jail whose init waits for a root and a command. It belongs to
@@ -20,7 +21,7 @@ import (
 type prepared struct {
 	slot     int
 	process  *os.Process
-	control  control
+	control  pid1.Control
 	userns   *os.File
 	group    *cgroup.Group
 	listener net.Listener
@@ -31,14 +32,14 @@ type prepared struct {
 // prepare makes a jail. Its order matters: the cgroups before the cgroup
 // namespace, the network of the host's side once init has its namespace.
 func (l *Launcher) prepare(ctx context.Context, kind sandbox.Network) (_ *prepared, err error) {
-	slot, err := l.slots.take()
+	slot, err := l.slots.Take()
 	if err != nil {
 		return nil, err
 	}
 	p := &prepared{slot: slot, network: kind}
 	defer func() {
 		if err != nil {
-			releaseCtx, cancel := background()
+			releaseCtx, cancel := pid1.Background()
 			defer cancel()
 			err = errors.Join(err, l.release(releaseCtx, p))
 		}
@@ -47,7 +48,7 @@ func (l *Launcher) prepare(ctx context.Context, kind sandbox.Network) (_ *prepar
 		return p, err
 	}
 	var remote *os.File
-	if p.control, remote, err = newControl(); err != nil {
+	if p.control, remote, err = pid1.NewControl(); err != nil {
 		return p, thaw.Wrap("jail: socket pair", err)
 	}
 	p.process, err = l.spawn(ctx, slot, remote)
@@ -83,14 +84,14 @@ func (l *Launcher) attach(p *prepared) error {
 func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	order := wire.Prepare{Port: apiPort, Seccomp: string(l.filter)}
+	order := wire.Prepare{Port: wire.APIPort, Seccomp: string(l.filter)}
 	for _, v := range l.groups.Views() {
 		order.Cgroups = append(order.Cgroups, wire.Mount(v))
 	}
-	if err := p.control.send(order.Encode()); err != nil {
+	if err := p.control.Send(order.Encode()); err != nil {
 		return thaw.Wrap("jail: prepare", err)
 	}
-	report, file, err := p.control.receive(ctx)
+	report, file, err := p.control.Receive(ctx)
 	if file != nil {
 		defer file.Close()
 	}
@@ -115,9 +116,7 @@ func (l *Launcher) release(ctx context.Context, p *prepared) error {
 		_ = p.process.Kill()
 		_, _ = p.process.Wait()
 	}
-	if p.control.conn != nil {
-		_ = p.control.conn.Close()
-	}
+	p.control.Close()
 	if p.userns != nil {
 		_ = p.userns.Close()
 	}
@@ -130,6 +129,6 @@ func (l *Launcher) release(ctx context.Context, p *prepared) error {
 	if p.group != nil {
 		errs = append(errs, p.group.Remove(ctx))
 	}
-	l.slots.give(p.slot)
+	l.slots.Give(p.slot)
 	return errors.Join(errs...)
 }

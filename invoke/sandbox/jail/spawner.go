@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox/pid1"
 )
 
 // spawnRequest asks the spawner to clone an init.
@@ -55,7 +56,7 @@ func (l *Launcher) spawner() {
 }
 
 func (l *Launcher) clone(slot int, remote *os.File) (*os.Process, error) {
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID(slot), Size: idsPerSlot}}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: pid1.HostID(slot), Size: pid1.IDsPerSlot}}
 	return os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", l.program.Fd()), []string{"thaw-init"}, &os.ProcAttr{
 		Dir: "/",
 		// One running thread is enough for init, and nothing it does makes

@@ -46,7 +46,7 @@ func program(t testing.TB, pkg string) []byte {
 
 // Init builds the init of package jail, for jail.Config.Init: a test then runs
 // what is in the tree, whatever was built last.
-func Init(t testing.TB) []byte { return program(t, "thaw.dev/thaw/invoke/sandbox/jail/init") }
+func Init(t testing.TB) []byte { return program(t, "thaw.dev/thaw/invoke/sandbox/pid1/init") }
 
 // Root makes an image with the probe and files to try rights on, mounts it as
 // EROFS from a file and returns the mount. It is unmounted when the test ends,

@@ -40,6 +40,14 @@ func Default() (Program, error) {
 	return rules.compile()
 }
 
+// Profile returns the default profile for a process without capabilities, for
+// those who compile it themselves.
+func Profile() (*specs.LinuxSeccomp, error) {
+	spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
+	p, err := profile.GetDefaultProfile(spec)
+	return p, thaw.Wrap("seccomp: default profile", err)
+}
+
 // x32Bit marks system calls of the x32 ABI, which share x86-64's audit number.
 const x32Bit = 0x40000000
 
@@ -67,10 +75,9 @@ func defaultRules() (*ruleSet, error) {
 	if err != nil {
 		return nil, thaw.Errorf(op, thaw.Unavailable, "%w", err)
 	}
-	spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
-	p, err := profile.GetDefaultProfile(spec)
+	p, err := Profile()
 	if err != nil {
-		return nil, thaw.Wrap(op, err)
+		return nil, err
 	}
 	fallback, err := action(p.DefaultAction, p.DefaultErrnoRet)
 	if err != nil {

@@ -1,4 +1,4 @@
-package jail
+package pid1
 
 import (
 	"embed"
@@ -15,10 +15,10 @@ import (
 //go:embed all:initbin
 var initFiles embed.FS
 
-// sealInit puts init into a sealed file in memory, so that nobody can change
+// Seal puts init, or another program that tests give, into a sealed file in memory, so that nobody can change
 // it through /proc/1/exe or on disk (as CVE-2019-5736 did with runc).
-func sealInit(program []byte) (*os.File, error) {
-	const op = "jail: init"
+func Seal(program []byte) (*os.File, error) {
+	const op = "pid1: init"
 	if program == nil {
 		var err error
 		if program, err = initFiles.ReadFile("initbin/thaw-init"); err != nil {

@@ -1,9 +1,14 @@
-// Command init is process 1 of a jail. It is cloned into new namespaces ahead
-// of need, prepares all that does not depend on what will run, and waits. When
-// its launcher sends a root and a command it attaches the root, gives up every
-// right, executes the command as its child, reaps orphans, tells how the child
-// ended and exits; the kernel then kills what is left. It forwards nothing to
-// the command and takes nothing from it.
+// Command init is process 1 of a sandbox. In a jail, where it is cloned into
+// new namespaces ahead of need, it prepares all that does not depend on what
+// will run, and waits. When its launcher sends a root and a command it attaches
+// the root, gives up every right, executes the command as its child, reaps
+// orphans, tells how the child ended and exits; the kernel then kills what is
+// left. It forwards nothing to the command and takes nothing from it.
+//
+// Its argument says if it stands elsewhere: "container" is process 1 of an OCI
+// container, which the runtime has isolated, and only executes the command;
+// "holder" opens the listener in a user and network namespace and keeps them
+// until a container is in them.
 //
 // It is a static program of its own, started from a sealed copy in memory, so
 // that a waiting jail costs half a megabyte and holds nothing of the host's
@@ -18,7 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // controlFD is the socket to the launcher, the first extra file.
@@ -29,14 +34,58 @@ func main() {
 	// happens on this one, and the command is forked from it.
 	runtime.LockOSThread()
 	c := control{fd: controlFD}
+	if err := secure(); err != nil {
+		c.fail(err)
+	}
+	switch mode := append(os.Args, "")[1]; mode {
+	case "container":
+		container(c)
+	case "holder":
+		hold(c)
+	default:
+		jail(c)
+	}
+}
+
+// jail is process 1 of a jail.
+func jail(c control) {
 	filter, err := prepare(c)
 	if err != nil {
 		c.fail(err)
 	}
-	order, files := c.start()
+	order, files := c.start(true)
 	if err := enter(order, files.root); err != nil {
 		c.fail(err)
 	}
+	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, filter))}, -1)
+}
+
+// container is process 1 of an OCI container. Of what the runtime left it, it
+// gives up the rest as a jail does.
+func container(c control) {
+	c.send(wire.Report{Kind: wire.Prepared}, -1)
+	order, files := c.start(false)
+	if err := restrict(); err != nil {
+		c.fail(err)
+	}
+	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, nil))}, -1)
+	// The runtime removes the control group when this process ends; the
+	// launcher looks at it first, and then kills.
+	select {}
+}
+
+// hold keeps its namespaces until it is killed or its launcher is gone.
+func hold(c control) {
+	listener, err := listen(wire.APIPort)
+	if err != nil {
+		c.fail(err)
+	}
+	c.send(wire.Report{Kind: wire.Prepared}, listener)
+	c.receive()
+}
+
+// run executes the command and returns how it ended.
+func run(c control, order wire.Start, files passed, filter []byte) syscall.WaitStatus {
 	pid, err := launch(order, files, filter)
 	if err != nil {
 		c.fail(err)
@@ -54,21 +103,26 @@ func main() {
 			}
 		}
 	}()
-	c.send(wire.Report{Kind: wire.Ended, Code: int64(reap(pid))}, -1)
+	return reap(pid)
 }
 
-// prepare does what needs no knowledge of the command, and returns the seccomp
-// filter for later.
-func prepare(c control) (filter []byte, err error) {
-	// Nothing but the control socket and, until then, the descriptors of a
-	// start message may exist; nothing at all may reach the command.
+// secure lets go of what was inherited: nothing but the control socket and,
+// until then, the descriptors of a start message may exist; nothing at all may
+// reach the command.
+func secure() error {
 	if err := unix.CloseRange(controlFD+1, ^uint(0), 0); err != nil {
-		return nil, step("close descriptors", err)
+		return step("close descriptors", err)
 	}
 	unix.CloseOnExec(controlFD)
 	// Executed from a descriptor, it would be named by that number.
 	name := append([]byte("thaw-init"), 0)
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	return nil
+}
+
+// prepare does what needs no knowledge of the command, and returns the seccomp
+// filter for later.
+func prepare(c control) (filter []byte, err error) {
 	var order wire.Prepare
 	data, _ := c.receive()
 	if !order.Decode(data) {

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // The faults of package sandbox, which this program does not import, to stay
@@ -26,7 +26,8 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // out.
 const oomScore = "500"
 
-// launch executes the command and returns its process id inside.
+// launch executes the command and returns its process id inside. A nil filter
+// is one that is in force already.
 func launch(order wire.Start, files passed, filter []byte) (int, error) {
 	if err := limit(order); err != nil {
 		return 0, err
@@ -46,8 +47,10 @@ func launch(order wire.Start, files passed, filter []byte) (int, error) {
 	if files.stderr >= 0 {
 		stdio[2] = uintptr(files.stderr)
 	}
-	if err := install(filter); err != nil {
-		return 0, err
+	if filter != nil {
+		if err := install(filter); err != nil {
+			return 0, err
+		}
 	}
 	pid, err := syscall.ForkExec(path, order.Args, &syscall.ProcAttr{
 		Env: order.Env, Files: stdio,

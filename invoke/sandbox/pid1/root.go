@@ -1,4 +1,4 @@
-package jail
+package pid1
 
 import (
 	"errors"
@@ -9,12 +9,12 @@ import (
 	"thaw.dev/thaw"
 )
 
-// mapRoot clones the mount at path, without those below it, and maps its
+// MapRoot clones the mount at path, without those below it, and maps its
 // owners through the user namespace userns: a file of user 0 on disk belongs
 // to user 0 inside, whatever ids of the host that namespace has. The clone is
 // read-only, without devices and setuid, and attached nowhere.
-func mapRoot(path string, userns *os.File) (*os.File, error) {
-	const op = "jail: root"
+func MapRoot(path string, userns *os.File) (*os.File, error) {
+	const op = "pid1: root"
 	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		kind := thaw.Internal

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // trouble is an error of a step: what was attempted, and what came of it.
@@ -63,8 +63,8 @@ func (c control) receive() ([]byte, []int) {
 // passed are the descriptors of a start message; -1 is not passed.
 type passed struct{ root, stdout, stderr int }
 
-// start waits for the order to start.
-func (c control) start() (wire.Start, passed) {
+// start waits for the order to start, which comes with a root in a jail.
+func (c control) start(withRoot bool) (wire.Start, passed) {
 	data, fds := c.receive()
 	var order wire.Start
 	if !order.Decode(data) {
@@ -81,7 +81,7 @@ func (c control) start() (wire.Start, passed) {
 		fds = fds[1:]
 		return fd
 	}
-	files := passed{root: next(true), stdout: next(order.Stdout), stderr: next(order.Stderr && !order.SharedOutput)}
+	files := passed{root: next(withRoot), stdout: next(order.Stdout), stderr: next(order.Stderr && !order.SharedOutput)}
 	if order.SharedOutput {
 		files.stderr = files.stdout
 	}

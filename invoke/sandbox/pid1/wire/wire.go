@@ -14,6 +14,9 @@ package wire
 // buffer of 208 KiB.
 const MaxBytes = 160 << 10
 
+// APIPort is where a sandbox's listener listens on its loopback.
+const APIPort = 9001
+
 // Mount is a cgroup hierarchy that the sandbox sees, read-only, in
 // /sys/fs/cgroup.
 type Mount struct {

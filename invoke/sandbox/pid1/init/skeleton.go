@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // Flags of everything that is neither the root nor a device.
@@ -20,15 +20,6 @@ var devices = [...]string{"null", "zero", "full", "random", "urandom", "tty"}
 
 // links of /dev, as every container has them.
 var links = [...][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}}
-
-// maskedFiles, maskedDirs and readOnlyPaths are the containers' defaults
-// (github.com/opencontainers/runc, contrib; github.com/moby/moby, oci/defaults).
-// Those that the host does not have are passed over.
-var (
-	maskedFiles   = [...]string{"proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/interrupts"}
-	maskedDirs    = [...]string{"proc/acpi", "proc/asound", "proc/scsi", "sys/firmware", "sys/devices/virtual/powercap"}
-	readOnlyPaths = [...]string{"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"}
-)
 
 // skeleton makes a small file system with all that a root needs besides
 // itself, makes it the root of this mount namespace, and lets go of every
@@ -137,17 +128,17 @@ func mask() error {
 		}
 		return step("mask "+to, err)
 	}
-	for _, path := range maskedFiles {
+	for _, path := range wire.MaskedFiles {
 		if err := bind("dev/null", path, 0); err != nil {
 			return err
 		}
 	}
-	for _, path := range maskedDirs {
+	for _, path := range wire.MaskedDirs {
 		if err := bind("empty", path, readOnly); err != nil {
 			return err
 		}
 	}
-	for _, path := range readOnlyPaths {
+	for _, path := range wire.ReadOnlyPaths {
 		if err := bind(path, path, readOnly); err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"thaw.dev/thaw/invoke/sandbox/jail/wire"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // enter attaches the root and all that belongs into it, and makes it "/". No

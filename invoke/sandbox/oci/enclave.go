@@ -1,0 +1,201 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox/cgroup"
+)
+
+// enclave is a mount namespace with one thread of this process in it, which
+// starts every runtime. What is mounted there the host does not see, and the
+// kernel unmounts it when the last process in it ends.
+type enclave struct {
+	view  string // folder of a file system that exists only here
+	calls chan func()
+}
+
+// devices are the nodes of every sandbox's /dev, and links those that
+// containers have there.
+var (
+	devices = map[string]uint64{
+		"null": unix.Mkdev(1, 3), "zero": unix.Mkdev(1, 5), "full": unix.Mkdev(1, 7),
+		"random": unix.Mkdev(1, 8), "urandom": unix.Mkdev(1, 9), "tty": unix.Mkdev(5, 0),
+	}
+	links = map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	}
+)
+
+// openEnclave makes the namespace, with what all sandboxes share below view.
+// Without the unified hierarchy, where hybrid is, crun takes a hybrid host for
+// one of cgroup v1; it refuses it otherwise.
+func openEnclave(view string, groups *cgroup.Parent, withoutUnified bool) (*enclave, error) {
+	e := &enclave{view: view, calls: make(chan func())}
+	ready := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		err := e.enter(withoutUnified)
+		if err == nil {
+			err = e.furnish(groups)
+		}
+		ready <- err
+		for call := range e.calls {
+			call()
+		}
+	}()
+	if err := <-ready; err != nil {
+		e.close()
+		return nil, thaw.Wrap("oci: mount namespace", err)
+	}
+	return e, nil
+}
+
+// do runs f on the thread.
+func (e *enclave) do(f func() error) error {
+	done := make(chan error, 1)
+	e.calls <- func() { done <- f() }
+	return <-done
+}
+
+func (e *enclave) close() { close(e.calls) }
+
+func (e *enclave) enter(withoutUnified bool) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	// What the host unmounts must go here too, and nothing back.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return err
+	}
+	if !withoutUnified {
+		return nil
+	}
+	err := unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil // not a hybrid host
+	}
+	return err
+}
+
+// furnish makes what all sandboxes see: their /dev, and the folder that holds
+// their groups. Whoever is root in a sandbox is nobody here.
+func (e *enclave) furnish(groups *cgroup.Parent) error {
+	if err := unix.Mount("thaw", e.view, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0711"); err != nil {
+		return err
+	}
+	for _, dir := range []string{e.dev(), e.cgroup(), filepath.Join(e.view, "boxes")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	for name, number := range devices {
+		path := filepath.Join(e.dev(), name)
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(number)); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, 0o666); err != nil { // whatever the umask
+			return err
+		}
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(e.dev(), name)); err != nil {
+			return err
+		}
+	}
+	for name := range groups.Dirs("any") {
+		if err := os.MkdirAll(filepath.Join(e.cgroup(), name), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *enclave) dev() string    { return filepath.Join(e.view, "dev") }
+func (e *enclave) cgroup() string { return filepath.Join(e.view, "cgroup") }
+
+// own is a name in the folder of one sandbox.
+func (e *enclave) own(id, name string) string { return filepath.Join(e.view, "boxes", id, name) }
+
+// root is where the root of a sandbox is mounted.
+func (e *enclave) root(id string) string { return e.own(id, "root") }
+
+// put writes a file of the host's id owner into the folder of a sandbox.
+func (e *enclave) put(id, name, text string, owner int) error {
+	return e.do(func() error {
+		return errors.Join(os.WriteFile(e.own(id, name), []byte(text), 0o644), os.Chown(e.own(id, name), owner, owner))
+	})
+}
+
+// layout is what is to be mounted for a sandbox.
+type layout struct {
+	root     *os.File // mapped
+	writable bool     // a layer in memory over it
+	tmpBytes int64    // size of /tmp, and of that layer
+	owner    int      // the host's id for the sandbox's root
+}
+
+// attach mounts root and /tmp of a sandbox. Here and not by the runtime, since
+// runc gives a tmpfs the mode of the directory below it, whatever was asked.
+func (e *enclave) attach(id string, l layout) error {
+	return e.do(func() error {
+		for _, dir := range []string{"", "root", "lower", "upper", "tmp"} {
+			if err := os.Mkdir(e.own(id, dir), 0o755); err != nil {
+				return err
+			}
+		}
+		const flags = unix.MS_NOSUID | unix.MS_NODEV
+		options := fmt.Sprintf("mode=1777,uid=%d,gid=%d,size=%d", l.owner, l.owner, l.tmpBytes)
+		if err := unix.Mount("tmpfs", e.own(id, "tmp"), "tmpfs", flags, options); err != nil {
+			return err
+		}
+		if l.writable {
+			return e.overlay(id, l)
+		}
+		return unix.MoveMount(int(l.root.Fd()), "", unix.AT_FDCWD, e.root(id), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	})
+}
+
+// overlay mounts the root below a writable layer.
+func (e *enclave) overlay(id string, l layout) error {
+	lower, upper := e.own(id, "lower"), e.own(id, "upper")
+	if err := unix.MoveMount(int(l.root.Fd()), "", unix.AT_FDCWD, lower, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("tmpfs", upper, "tmpfs", flags, fmt.Sprintf("mode=0755,size=%d", l.tmpBytes)); err != nil {
+		return err
+	}
+	options := []string{"lowerdir=" + lower}
+	for _, layer := range []string{"upper", "work"} {
+		path := filepath.Join(upper, layer)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return err
+		}
+		if err := os.Chown(path, l.owner, l.owner); err != nil {
+			return err
+		}
+		options = append(options, layer+"dir="+path)
+	}
+	return unix.Mount("overlay", e.root(id), "overlay", flags, strings.Join(options, ","))
+}
+
+// detach undoes attach, however far that came.
+func (e *enclave) detach(id string) error {
+	return e.do(func() error {
+		for _, name := range []string{"tmp", "root", "upper", "lower"} {
+			err := unix.Unmount(e.own(id, name), unix.MNT_DETACH)
+			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+				return err
+			}
+		}
+		return os.RemoveAll(e.own(id, ""))
+	})
+}

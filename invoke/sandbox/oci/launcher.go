@@ -1,0 +1,173 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/sandbox/cgroup"
+	"thaw.dev/thaw/invoke/sandbox/network"
+	"thaw.dev/thaw/invoke/sandbox/pid1"
+	"thaw.dev/thaw/invoke/sandbox/seccomp"
+)
+
+// Launcher starts containers. It implements [sandbox.Launcher].
+type Launcher struct {
+	config  Config
+	log     *slog.Logger
+	dir     string
+	runtime *program
+	enclave *enclave
+	program *os.File // init, sealed in memory
+	null    *os.File
+	filter  string // file with the compiled filter
+	profile *specs.LinuxSeccomp
+	groups  *cgroup.Parent
+	nat     *network.NAT // nil without NAT
+	slots   *pid1.Slots
+	set     *pid1.Set
+}
+
+var _ sandbox.Launcher = (*Launcher)(nil)
+
+// New opens a launcher and removes what an earlier process of the instance
+// left. Errors: [thaw.Invalid] for the configuration, [thaw.Unavailable] for
+// what the host or this build lacks, the runtime among it.
+func New(ctx context.Context, config Config) (_ *Launcher, err error) {
+	if !network.ValidInstance(config.Instance) {
+		return nil, thaw.Errorf("oci: config", thaw.Invalid, "instance %q is not 1 to 16 of [a-z0-9-]", config.Instance)
+	}
+	log := config.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	l := &Launcher{config: config, log: log, dir: filepath.Join(runFolder, config.Instance),
+		slots: pid1.NewSlots(config.Instance), set: pid1.NewSet(log)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.closeFiles(context.WithoutCancel(ctx)))
+		}
+	}()
+	if l.groups, err = cgroup.Open(ctx, config.Instance); err != nil { // kills what is left
+		return l, err
+	}
+	if err = Sweep(config.Instance); err != nil {
+		return l, err
+	}
+	if err = l.makeFolders(); err != nil {
+		return l, thaw.Wrap("oci: folders", err)
+	}
+	if l.runtime, err = findRuntime(ctx, config.Runtime, filepath.Join(l.dir, "state")); err != nil {
+		return l, err
+	}
+	if err = l.compile(); err != nil {
+		return l, err
+	}
+	if l.program, err = pid1.Seal(config.Init); err != nil {
+		return l, err
+	}
+	if l.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return l, thaw.Wrap("oci: new", err)
+	}
+	if config.NAT != nil {
+		if l.nat, err = network.OpenNAT(config.Instance, *config.NAT); err != nil {
+			return l, err
+		}
+	}
+	hybrid := l.runtime.crun && l.groups.Kind() == "v1"
+	l.enclave, err = openEnclave(filepath.Join(l.dir, "view"), l.groups, hybrid)
+	return l, err
+}
+
+// makeFolders makes the instance's folders. The sandboxes' users, who are
+// nobody here, pass through all but the state: their mounts' sources are below.
+func (l *Launcher) makeFolders() error {
+	for dir, mode := range map[string]os.FileMode{"": 0o711, "state": 0o700, "view": 0o711, "bundles": 0o711} {
+		path := filepath.Join(l.dir, dir)
+		if err := errors.Join(os.MkdirAll(path, mode), os.Chmod(path, mode)); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(runFolder, 0o711)
+}
+
+// compile writes the filter to a file.
+func (l *Launcher) compile() (err error) {
+	if l.profile, err = seccomp.Profile(); err != nil {
+		return err
+	}
+	program, err := seccomp.Default()
+	if err != nil {
+		return err
+	}
+	l.filter = filepath.Join(l.dir, "filter.bpf")
+	return thaw.Wrap("oci: filter", os.WriteFile(l.filter, program, 0o600))
+}
+
+// initPath is init as a program to execute.
+func (l *Launcher) initPath() string { return fmt.Sprintf("/proc/self/fd/%d", l.program.Fd()) }
+
+// Start implements [sandbox.Launcher].
+func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
+	spec, err := spec.Prepare()
+	if err != nil {
+		return nil, err
+	}
+	if spec.Network == sandbox.NetworkNAT && l.nat == nil {
+		return nil, thaw.Errorf("oci: start", thaw.Invalid, "NAT is not configured")
+	}
+	if err := l.set.Enter(); err != nil {
+		return nil, err
+	}
+	defer l.set.Leave()
+	slot, err := l.slots.Take()
+	if err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("oci-%d", slot)
+	c := &container{l: l, id: id, slot: slot, bundle: filepath.Join(l.dir, "bundles", id)}
+	s, err := c.start(ctx, spec)
+	if err != nil {
+		releaseCtx, cancel := pid1.Background()
+		defer cancel()
+		return nil, thaw.Wrap("oci: start "+spec.ID, errors.Join(err, c.release(releaseCtx)))
+	}
+	return s, nil
+}
+
+// Close implements [sandbox.Launcher].
+func (l *Launcher) Close(ctx context.Context) error {
+	if !l.set.Close() {
+		return nil
+	}
+	if err := l.set.Stop(ctx); err != nil {
+		return err // a container that does not end
+	}
+	return l.closeFiles(ctx)
+}
+
+func (l *Launcher) closeFiles(ctx context.Context) error {
+	var errs []error
+	if l.enclave != nil {
+		l.enclave.close()
+	}
+	for _, f := range []*os.File{l.program, l.null} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	if l.nat != nil {
+		errs = append(errs, l.nat.Close())
+	}
+	if l.groups != nil {
+		errs = append(errs, l.groups.Close(ctx))
+	}
+	return errors.Join(append(errs, Sweep(l.config.Instance))...)
+}

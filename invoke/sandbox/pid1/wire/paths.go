@@ -1,0 +1,10 @@
+package wire
+
+// MaskedFiles, MaskedDirs and ReadOnlyPaths are the containers' defaults
+// (github.com/opencontainers/runc, contrib; github.com/moby/moby, oci/defaults),
+// relative to the root. Those that the host does not have are passed over.
+var (
+	MaskedFiles   = [...]string{"proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/interrupts"}
+	MaskedDirs    = [...]string{"proc/acpi", "proc/asound", "proc/scsi", "sys/firmware", "sys/devices/virtual/powercap"}
+	ReadOnlyPaths = [...]string{"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"}
+)
