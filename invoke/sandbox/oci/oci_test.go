@@ -39,6 +39,12 @@ func TestRunc(t *testing.T) {
 	sandboxtest.Run(t, func(t testing.TB) sandbox.Launcher { return open(t, "runc") })
 }
 
+// TestLeak starts and stops containers.
+func TestLeak(t *testing.T) {
+	l := open(t, "crun")
+	sandboxtest.RunLeak(t, l, fmt.Sprintf("o%d-%d", os.Getpid(), instances.Load()), 40)
+}
+
 // TestSameAsJail compares what a function sees and may do in a jail and in a
 // container of crun.
 func TestSameAsJail(t *testing.T) {
