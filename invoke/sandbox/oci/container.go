@@ -38,6 +38,7 @@ type container struct {
 	root    *os.File // the mapped root, until it is mounted
 	group   *cgroup.Group
 	control pid1.Control
+	first   *os.Process // process 1
 	runtime *os.Process // stays until the container ends, and removes it then
 }
 
@@ -52,8 +53,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 	if err := c.make(ctx, spec, order); err != nil {
 		return nil, err
 	}
-	first, err := c.ready(ctx, spec)
-	if err != nil {
+	if err := c.ready(ctx, spec); err != nil {
 		return nil, err
 	}
 	owner := pid1.HostID(c.slot)
@@ -62,7 +62,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 		return nil, err
 	}
 	parts := pid1.Parts{
-		Spec: spec, Control: c.control, First: first, Child: c.runtime, Group: c.group, Listener: c.holder.listener, Out: out, Release: c.release,
+		Spec: spec, Control: c.control, First: c.first, Child: c.runtime, Group: c.group, Listener: c.holder.listener, Out: out, Release: c.release,
 	}
 	report, err := parts.Order(ctx, order, nil)
 	if err != nil {
@@ -121,36 +121,35 @@ func (l *Launcher) command(files []*os.File, log string, command ...string) (pro
 	return process, err
 }
 
-// ready waits for process 1, puts the limits in force and returns it. It is
-// alone in its group, and waits for its order.
-func (c *container) ready(ctx context.Context, spec sandbox.Spec) (*os.Process, error) {
+// ready waits for process 1, and puts the limits in force. It is alone in its
+// group, and waits for its order.
+func (c *container) ready(ctx context.Context, spec sandbox.Spec) error {
 	report, _, err := c.control.Receive(ctx)
 	if err != nil {
-		return nil, errors.Join(err, complaint(c.log()))
+		return errors.Join(err, complaint(c.log()))
 	}
 	if report.Kind != wire.Prepared {
-		return nil, thaw.Errorf("oci: init", thaw.Internal, "report %d", report.Kind)
+		return thaw.Errorf("oci: init", thaw.Internal, "report %d", report.Kind)
 	}
 	c.holder.end()
 	pids, err := c.group.Procs()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(pids) != 1 {
-		return nil, thaw.Errorf("oci: init", thaw.Internal, "%d processes are in its group, not one", len(pids))
+		return thaw.Errorf("oci: init", thaw.Internal, "%d processes are in its group, not one", len(pids))
 	}
-	first, err := os.FindProcess(pids[0])
-	if err != nil {
-		return nil, err
+	if c.first, err = os.FindProcess(pids[0]); err != nil {
+		return err
 	}
 	// The runtime has put rules of its own for devices into the group: making
 	// it again replaces them.
 	if c.group, err = c.l.groups.Make(c.id); err != nil {
-		return nil, err
+		return err
 	}
 	limits := pid1.Limits(spec)
 	limits.Pids += initThreads
-	return first, c.group.Limit(limits)
+	return c.group.Limit(limits)
 }
 
 // release kills what is left of a container and gives back all that it holds.
@@ -163,6 +162,9 @@ func (c *container) release(ctx context.Context) error {
 	c.control.Close()
 	if c.runtime != nil {
 		_, _ = c.runtime.Wait() // its container is gone
+	}
+	if c.first != nil {
+		_ = c.first.Release() // it is not our child: nobody else waits for it
 	}
 	if c.l.runtime.knows(c.id) {
 		errs = append(errs, c.delete())

@@ -42,7 +42,7 @@ func TestRunc(t *testing.T) {
 // TestLeak starts and stops containers.
 func TestLeak(t *testing.T) {
 	l := open(t, "crun")
-	sandboxtest.RunLeak(t, l, fmt.Sprintf("o%d-%d", os.Getpid(), instances.Load()), 40)
+	sandboxtest.RunLeak(t, l, fmt.Sprintf("o%d-%d", os.Getpid(), instances.Load()), 20)
 }
 
 // TestSameAsJail compares what a function sees and may do in a jail and in a
