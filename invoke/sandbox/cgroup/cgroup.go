@@ -13,6 +13,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,6 +77,8 @@ type Parent struct {
 	h    hierarchy
 	rel  string // thaw/<instance>
 	kind string
+
+	others []string // mount points of the hierarchies that are not ours
 }
 
 // Open finds the mounted hierarchies, removes the groups and kills the
@@ -91,7 +94,17 @@ func Open(ctx context.Context, instance string) (*Parent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, h, kind, instance)
+	p, err := open(ctx, h, kind, instance)
+	if err != nil {
+		return nil, err
+	}
+	ours := h.dirs("")
+	for _, m := range mounts {
+		if !slices.Contains(ours, m.dir) {
+			p.others = append(p.others, m.dir)
+		}
+	}
+	return p, p.clearOthers(ctx)
 }
 
 func open(ctx context.Context, h hierarchy, kind, instance string) (*Parent, error) {
@@ -202,29 +215,31 @@ func (p *Parent) clear(ctx context.Context) error {
 	if err := parent.Remove(ctx); err != nil {
 		return err
 	}
-	// An OCI runtime makes the parent in every hierarchy, not only in ours.
-	var everywhere []string
-	mounts, err := findMounts()
-	if err != nil {
-		return err
+	for _, dir := range p.h.dirs(folder) {
+		_ = syscall.Rmdir(dir) // stays where another instance is below it, with all that it has
 	}
-	for _, m := range mounts {
-		everywhere = append(everywhere, filepath.Join(m.dir, p.rel))
+	return p.clearOthers(ctx)
+}
+
+// clearOthers removes the instance's groups from the hierarchies that are not
+// ours: an OCI runtime makes them in every one. Nothing runs there any more.
+func (p *Parent) clearOthers(ctx context.Context) error {
+	var dirs []string
+	for _, mount := range p.others {
+		dirs = append(dirs, filepath.Join(mount, p.rel))
 	}
-	err = parent.await(ctx, "cgroup: clear", func() (bool, error) {
-		err := rmdirs(everywhere)
+	g := &Group{h: p.h, rel: p.rel}
+	err := g.await(ctx, "cgroup: clear", func() (bool, error) {
+		err := rmdirs(dirs)
 		if errors.Is(err, syscall.EBUSY) {
 			return false, nil
 		}
 		return err == nil, err
 	})
-	if err != nil {
-		return err
+	for _, dir := range dirs {
+		_ = syscall.Rmdir(filepath.Dir(dir))
 	}
-	for _, dir := range everywhere {
-		_ = syscall.Rmdir(filepath.Dir(dir)) // stays where another instance is below it, with all that it has
-	}
-	return nil
+	return err
 }
 
 // Group is the control group of one sandbox, in every hierarchy. It is safe
