@@ -30,11 +30,8 @@ func TestTenants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := w.CreateTenant(ctx, "other")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bob := &world{Server: w.Server, t: t, creds: other}
+	bob := w.tenant("other")
+	other := bob.creds
 
 	t.Run("functions", func(t *testing.T) { bob.noFunction(t, *config.FunctionArn) })
 	t.Run("repositories", func(t *testing.T) { bob.noRepository(t, w.creds) })

@@ -39,7 +39,9 @@ type command struct {
 	Print   string  `json:"print"`   // write a line to standard output
 	Pid     bool    `json:"pid"`     // which process this is
 
-	Run []string `json:"run"` // run a program until it ends
+	Run  []string `json:"run"`  // run a program until it ends
+	Find string   `json:"find"` // whether a text is in the file In
+	In   string   `json:"in"`
 }
 
 // pageEntries bounds the entries of one answer, so that it stays below 6 MB.
@@ -87,6 +89,9 @@ func handle(ctx context.Context, c command) (any, error) {
 	case c.Print != "":
 		_, err := fmt.Println(c.Print)
 		return "printed", err
+	case c.Find != "":
+		text, err := os.ReadFile(c.In)
+		return strings.Contains(string(text), c.Find), err
 	case len(c.Run) > 0:
 		return run(ctx, c.Run)
 	}
