@@ -19,11 +19,6 @@ import (
 	"thaw.dev/thaw/internal/testkit"
 )
 
-const (
-	crane        = "github.com/google/go-containerregistry/cmd/crane"
-	craneVersion = "v0.22.1"
-)
-
 // run runs a client and returns what it printed.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
@@ -148,13 +143,13 @@ func TestAnonymousClients(t *testing.T) {
 	pulled := filepath.Join(t.TempDir(), "pulled")
 	run(t, home, "skopeo", "copy", "--insecure-policy", "--src-no-creds", "--src-tls-verify=false", "docker://"+public, "oci:"+pulled)
 	expectLayout(t, pulled, image)
-	if got := run(t, home, goTool(t, crane, craneVersion), "digest", public); strings.TrimSpace(got) != digestOfImage(t, image) {
+	if got := run(t, home, testkit.GoTool(t, testkit.Crane), "digest", public); strings.TrimSpace(got) != digestOfImage(t, image) {
 		t.Errorf("crane digest: %s", got)
 	}
 }
 
 func TestCrane(t *testing.T) {
-	tool := goTool(t, crane, craneVersion)
+	tool := testkit.GoTool(t, testkit.Crane)
 	s := startServer(t, options(t.TempDir()))
 	dir, image := ociLayout(t)
 	home := t.TempDir()

@@ -6,13 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"thaw.dev/thaw/internal/testkit"
 )
 
 // The conformance suite of the distribution specification, pinned.
-const (
-	conformanceModule  = "github.com/opencontainers/distribution-spec/conformance"
-	conformanceVersion = "v0.0.0-20260831232431-97274622c111"
-)
+const conformance = "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111"
 
 // junit is what the suite reports, as far as we look into it.
 type junit struct {
@@ -26,7 +25,7 @@ type junit struct {
 // TestConformance runs the suite against a registry with logins, and accepts
 // neither a failed test nor one that was skipped because we lack something.
 func TestConformance(t *testing.T) {
-	suite := goTool(t, conformanceModule, conformanceVersion)
+	suite := testkit.GoTool(t, conformance)
 	for _, run := range []struct {
 		name     string
 		version  string

@@ -10,12 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
@@ -168,27 +164,4 @@ func (s *server) pushImage(t testing.TB, as thaw.TenantID, repo, tag, content st
 	manifest := imageOf(config, layer)
 	s.do(t, call{method: "PUT", path: "/v2/" + repo + "/manifests/" + tag, as: as, body: manifest, status: 201})
 	return manifest
-}
-
-// goTool returns the path of a command of a Go module at a pinned version. It
-// is built once, into the repository's .cache.
-func goTool(t testing.TB, pkg, version string) string {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(root, ".cache", "bin", filepath.Base(pkg)+"@"+version)
-	path := filepath.Join(dir, filepath.Base(pkg))
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "install", pkg+"@"+version)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go install %s: %v\n%s", pkg, err, out)
-	}
-	return path
 }
