@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"thaw.dev/thaw/read/latency"
 )
 
 // cacheCmd groups the commands on the caches.
@@ -28,7 +30,10 @@ type tierStats struct {
 	MaxBytes    int64         `json:"maxBytes"`
 	P50         time.Duration `json:"p50"` // of a hit, nanoseconds
 	P99         time.Duration `json:"p99"`
-	Servers     []zoneServer  `json:"servers,omitempty"` // of l2
+	HitRate     float64       `json:"hitRate"` // hits by requests; 0 where there were none
+
+	Latency latency.Snapshot `json:"latency"`           // of hits, all buckets
+	Servers []zoneServer     `json:"servers,omitempty"` // of l2
 }
 
 type cacheStatsCmd struct {
@@ -50,7 +55,7 @@ func (c *cacheStatsCmd) Run(ctx context.Context, std streams) error {
 	for _, t := range tiers {
 		rate := "-"
 		if t.Requests > 0 {
-			rate = fmt.Sprintf("%.1f %%", 100*float64(t.Hits)/float64(t.Requests))
+			rate = fmt.Sprintf("%.1f %%", 100*t.HitRate)
 		}
 		fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", t.Name, t.Requests, t.Hits, rate,
 			humanize.IBytes(uint64(t.Bytes)), humanize.IBytes(uint64(t.StoredBytes)), t.P50.Round(time.Microsecond), t.P99.Round(time.Microsecond), t.Errors, t.Corrupt)

@@ -25,7 +25,10 @@ func tiersOf(stats loader.Stats) []tierStats {
 	for _, t := range stats.Tiers {
 		s := tierStats{
 			Name: t.Name, Requests: t.Requests, Hits: t.Hits, Bytes: t.Bytes, Errors: t.Errors,
-			P50: t.Latency.Quantile(0.5), P99: t.Latency.Quantile(0.99),
+			P50: t.Latency.Quantile(0.5), P99: t.Latency.Quantile(0.99), Latency: t.Latency,
+		}
+		if t.Requests > 0 {
+			s.HitRate = float64(t.Hits) / float64(t.Requests)
 		}
 		switch t.Name {
 		case l1.MemoryName:

@@ -96,19 +96,19 @@ func collectZone(ch chan<- prometheus.Metric, zone *l2.Stats) {
 	counter(zoneFills, zone.Dropped, "dropped")
 }
 
-// histogram gives a distribution with a bound at each doubling, from 16 µs on.
+// histogram gives a distribution with a bound at each doubling, which are bounds
+// of its own buckets too: no count is estimated.
 func histogram(d *prometheus.Desc, l latency.Snapshot, labels ...string) prometheus.Metric {
-	const first, last = 4, 24 // 2^4 µs to 17 s
+	const first, last = 10, 34 // 2^10 ns, about 1 us, to 17 s
 	below := map[float64]uint64{}
 	for exp := first; exp <= last; exp++ {
-		bound := int64(1) << exp
 		var n int64
 		for _, b := range l.Buckets {
-			if b.BelowMicros <= bound {
+			if b.BelowNanos <= 1<<exp {
 				n += b.Count
 			}
 		}
-		below[float64(bound)/1e6] = uint64(n)
+		below[float64(int64(1)<<exp)/1e9] = uint64(n)
 	}
-	return prometheus.MustNewConstHistogram(d, uint64(l.Count), float64(l.SumMicros)/1e6, below, labels...)
+	return prometheus.MustNewConstHistogram(d, uint64(l.Count), float64(l.SumNanos)/1e9, below, labels...)
 }

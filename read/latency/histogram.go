@@ -8,65 +8,68 @@ import (
 	"time"
 )
 
-// Four buckets for each doubling, from 1 µs to about 67 s: a quantile read from
-// them is off by at most a fifth.
+// Sixteen buckets for each doubling, from 64 ns to about 69 s: a bucket is at
+// most a sixteenth wide, and so a quantile read from them is off by no more.
 const (
-	stepsPerDoubling = 4
-	doublings        = 26
-	bucketCount      = doublings*stepsPerDoubling + 1 // the last is for all above
+	stepBits    = 4
+	steps       = 1 << stepBits
+	firstBits   = 6 // durations below 64 ns are in the first bucket
+	doublings   = 30
+	bucketCount = doublings*steps + 2 // the first, and the last for all above
 )
 
 // Histogram counts durations in fine buckets. The zero value is ready. It is
 // safe for concurrent use.
 type Histogram struct {
 	counts [bucketCount]atomic.Int64
-	sum    atomic.Int64 // microseconds
+	sum    atomic.Int64 // nanoseconds
 }
 
 // Observe counts d.
 func (h *Histogram) Observe(d time.Duration) {
-	us := max(d.Microseconds(), 0)
-	h.counts[bucketOf(us)].Add(1)
-	h.sum.Add(us)
+	ns := max(d.Nanoseconds(), 0)
+	h.counts[bucketOf(ns)].Add(1)
+	h.sum.Add(ns)
 }
 
-func bucketOf(us int64) int {
-	if us < 1 {
+func bucketOf(ns int64) int {
+	exp := bits.Len64(uint64(ns)) - 1
+	if exp < firstBits {
 		return 0
 	}
-	exp := bits.Len64(uint64(us)) - 1
-	step := int((uint64(us)<<2)>>exp) & (stepsPerDoubling - 1) // the two bits after the first
-	return min(exp*stepsPerDoubling+step, bucketCount-1)
+	step := int(ns>>(exp-stepBits)) & (steps - 1) // the bits after the first
+	return min(1+(exp-firstBits)*steps+step, bucketCount-1)
 }
 
-// upperMicros is the least number of microseconds above bucket i.
-func upperMicros(i int) int64 {
-	exp, step := i/stepsPerDoubling, i%stepsPerDoubling
-	return (int64(1)<<exp*int64(stepsPerDoubling+step+1) + stepsPerDoubling - 1) / stepsPerDoubling
+// upper is the least number of nanoseconds above bucket i; of the last, which
+// has none, where it begins.
+func upper(i int) int64 {
+	i = min(i, bucketCount-2)
+	return int64(steps+i%steps) << (firstBits - stepBits + i/steps)
 }
 
 // Snapshot is a histogram at one moment.
 type Snapshot struct {
-	Count     int64    `json:"count"`
-	SumMicros int64    `json:"sum_us"`
-	Buckets   []Bucket `json:"buckets,omitempty"` // ascending; empty ones left out
+	Count    int64    `json:"count"`
+	SumNanos int64    `json:"sum_ns"`
+	Buckets  []Bucket `json:"buckets,omitempty"` // ascending; empty ones left out
 }
 
 // Bucket counts the durations below a bound and at least the bound before it in
 // the full scale of the histogram.
 type Bucket struct {
-	BelowMicros int64 `json:"below_us"`
-	Count       int64 `json:"count"`
+	BelowNanos int64 `json:"below_ns"`
+	Count      int64 `json:"count"`
 }
 
 // Snapshot returns the counts so far. Durations counted meanwhile may be
 // missing from it in part.
 func (h *Histogram) Snapshot() Snapshot {
-	l := Snapshot{SumMicros: h.sum.Load()}
+	l := Snapshot{SumNanos: h.sum.Load()}
 	for i := range h.counts {
 		if n := h.counts[i].Load(); n > 0 {
 			l.Count += n
-			l.Buckets = append(l.Buckets, Bucket{BelowMicros: upperMicros(i), Count: n})
+			l.Buckets = append(l.Buckets, Bucket{BelowNanos: upper(i), Count: n})
 		}
 	}
 	return l
@@ -80,7 +83,7 @@ func (l Snapshot) Quantile(q float64) time.Duration {
 	for _, b := range l.Buckets {
 		seen += b.Count
 		if seen >= need {
-			return time.Duration(b.BelowMicros) * time.Microsecond
+			return time.Duration(b.BelowNanos)
 		}
 	}
 	return 0
