@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
 	"syscall"
@@ -21,7 +22,8 @@ import (
 // connection at the moment it is made; a name that resolves differently the
 // second time gains nothing.
 type Egress struct {
-	rules []rule
+	rules    []rule
+	resolver *net.Resolver // of host names; nil is the system's
 }
 
 // rule is one entry of the operator's list.
@@ -86,7 +88,7 @@ func (e Egress) plain(address string) bool {
 // name stands for, which may be a private matter of this network.
 func refused(host string) error {
 	return thaw.Errorf(op, thaw.Denied,
-		"%s is not at a public address, and this server does not connect to others; its operator can allow it: thaw serve --allow-registry %s", host, host)
+		"%s has no public address; the operator can permit it: thaw serve --allow-registry %s", host, host)
 }
 
 // dial connects to what the policy allows.
@@ -95,7 +97,7 @@ func (e Egress) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{Timeout: dialTimeout}
+	dialer := net.Dialer{Timeout: dialTimeout, Resolver: e.resolver}
 	if !e.names(host, port, false) {
 		dialer.Control = func(_, resolved string, _ syscall.RawConn) error {
 			if at, err := netip.ParseAddrPort(resolved); err != nil || !isPublic(at.Addr()) {
@@ -130,17 +132,18 @@ func (e Egress) transport() http.RoundTripper {
 	direct := http.DefaultTransport.(*http.Transport).Clone()
 	direct.Proxy = nil
 	direct.DialContext = e.dial
-	return &guarded{egress: e, direct: direct, proxied: http.DefaultTransport}
+	return &guarded{egress: e, proxy: http.ProxyFromEnvironment, direct: direct, proxied: http.DefaultTransport}
 }
 
 // guarded refuses what the policy does not allow, before a byte is sent.
 type guarded struct {
 	egress          Egress
+	proxy           func(*http.Request) (*url.URL, error) // nil where there is none for a request
 	direct, proxied http.RoundTripper
 }
 
 func (g *guarded) RoundTrip(r *http.Request) (*http.Response, error) {
-	proxy, err := http.ProxyFromEnvironment(r)
+	proxy, err := g.proxy(r)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"hash"
 	"io"
 
@@ -32,9 +33,30 @@ func (r ownRepository) blob(_ context.Context, d v1.Descriptor) (body, error) {
 	return r.repo.OpenBlob(d.Digest)
 }
 
-// opener makes a layer's Open.
-func opener(repo repository, d v1.Descriptor) func(context.Context) (io.ReadCloser, error) {
-	return func(ctx context.Context) (io.ReadCloser, error) { return repo.blob(ctx, d) }
+// opener makes a layer's Open, whose errors are in the words of [Resolver.Resolve]:
+// a registry may refuse in the middle of an image what it began to give.
+func opener(repo repository, ref reference, d v1.Descriptor) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		in, err := repo.blob(ctx, d)
+		if err != nil {
+			return nil, explain(ref, err)
+		}
+		return &layerReader{in, ref}, nil
+	}
+}
+
+// layerReader reads a layer of the image that ref names.
+type layerReader struct {
+	io.ReadCloser
+	ref reference
+}
+
+func (l *layerReader) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = explain(l.ref, err)
+	}
+	return n, err
 }
 
 func hashOf(algorithm string, h hash.Hash) v1.Hash {

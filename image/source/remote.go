@@ -131,7 +131,7 @@ type secureTransport struct {
 func (t *secureTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !t.egress.plain(r.URL.Host) {
 		return nil, thaw.Errorf(op, thaw.Denied,
-			"plain HTTP is not spoken with %s; the operator of this server can allow it: thaw serve --allow-registry http://%s", r.URL.Host, r.URL.Host)
+			"%s is not asked by plain HTTP; the operator can permit it: thaw serve --allow-registry http://%s", r.URL.Host, r.URL.Host)
 	}
 	return t.inner.RoundTrip(r)
 }

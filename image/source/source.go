@@ -207,7 +207,7 @@ func (r *Resolver) read(ctx context.Context, repo repository, ref reference) (*I
 			MediaType: string(d.MediaType),
 			Bytes:     d.Size,
 			Public:    public,
-			Open:      opener(repo, d),
+			Open:      opener(repo, ref, d),
 		})
 	}
 	return image, nil
