@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,7 +13,11 @@ import (
 var (
 	testName  = regexp.MustCompile("`(Test[A-Za-z0-9]+)`")
 	benchName = regexp.MustCompile("`(bench/[a-z]+)`")
-	pathName  = regexp.MustCompile("`((?:image|read|invoke|store|tenant|format|internal|cmd|docs|bench|examples)/[a-zA-Z0-9_./-]+)`")
+	// requireLine is a line of go.mod's require blocks, tableRow one of a table.
+	requireLine = regexp.MustCompile(`(?m)^(?:require)?\s+(\S+) v\S+.*$`)
+	tableRow    = regexp.MustCompile(`(?m)^\| (\S+) \|`)
+
+	pathName = regexp.MustCompile("`((?:image|read|invoke|store|tenant|format|internal|cmd|docs|bench|examples)/[a-zA-Z0-9_./-]+)`")
 )
 
 // TestSpecificationNamesWhatIsThere: each test and benchmark that
@@ -45,6 +50,40 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 				t.Errorf("%s names %s, which is not there", doc, m[1])
 			}
 		}
+	}
+}
+
+// TestDependenciesHaveReasons: docs/dependencies.md has a row for each direct
+// dependency of go.mod, in its order, and for nothing else.
+func TestDependenciesHaveReasons(t *testing.T) {
+	var required []string
+	for _, m := range requireLine.FindAllStringSubmatch(read(t, "go.mod"), -1) {
+		if !strings.Contains(m[0], "// indirect") {
+			required = append(required, m[1])
+		}
+	}
+	if len(required) == 0 {
+		t.Fatal("go.mod requires nothing: it was not understood")
+	}
+	table, _, _ := strings.Cut(read(t, "docs/dependencies.md"), "\nTools that tests run")
+	var explained []string
+	for _, m := range tableRow.FindAllStringSubmatch(table, -1) {
+		if m[1] != "module" && m[1] != "---" {
+			explained = append(explained, m[1])
+		}
+	}
+	for _, module := range required {
+		if !slices.Contains(explained, module) {
+			t.Errorf("docs/dependencies.md does not say why %s is here", module)
+		}
+	}
+	for _, module := range explained {
+		if !slices.Contains(required, module) {
+			t.Errorf("docs/dependencies.md has a row for %s, which go.mod does not require directly", module)
+		}
+	}
+	if !t.Failed() && !slices.Equal(explained, required) {
+		t.Errorf("docs/dependencies.md has its rows not in go.mod's order, or one twice")
 	}
 }
 
