@@ -24,11 +24,8 @@ go build -o "$work/images" ./bench/images
 say "Starting thaw on a temporary folder"
 bin/thaw serve --data "$work/data" --listen 127.0.0.1:0 --admin-listen "" >"$work/serve.log" 2>&1 &
 server=$!
-for _ in $(seq 300); do
-	eval "$(bin/thaw env --data "$work/data" 2>/dev/null)" && [ -n "${AWS_ENDPOINT_URL:-}" ] && break
-	kill -0 "$server" || exit 1
-	sleep 0.1
-done
+exports=$(bin/thaw env --wait 30s --data "$work/data")
+eval "$exports"
 registry=${AWS_ENDPOINT_URL#http://}
 lambda() { /usr/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" lambda "$@"; }
 echo "$AWS_ENDPOINT_URL"

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/tenant"
@@ -105,6 +106,23 @@ func (a *adminClient) info(ctx context.Context) (serverInfo, error) {
 	var info serverInfo
 	err := a.do(ctx, http.MethodGet, "/v1/info", nil, &info)
 	return info, err
+}
+
+// await is info, asked until a server answers or the time is over; the error
+// is then the last one.
+func (a *adminClient) await(ctx context.Context, most time.Duration) (serverInfo, error) {
+	const pause = 50 * time.Millisecond
+	for over := time.Now().Add(most); ; {
+		info, err := a.info(ctx)
+		if thaw.KindOf(err) != thaw.Unavailable || time.Now().After(over) {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return info, err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // printJSON prints v indented, for --json.

@@ -10,12 +10,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // envCmd prints the environment of the AWS tools.
 type envCmd struct {
 	dataFlag
-	Tenant string `help:"The tenant to act as." default:"default"`
+	Tenant string        `help:"The tenant to act as." default:"default"`
+	Wait   time.Duration `help:"How long to wait for a server that is just being started." default:"5s"`
 }
 
 // Help is the long form of the command's help.
@@ -32,7 +34,7 @@ older CLI the shell function "aws" adds --endpoint-url.`
 // Run prints the exports.
 func (c *envCmd) Run(ctx context.Context, std streams) error {
 	admin := c.admin()
-	info, err := admin.info(ctx)
+	info, err := admin.await(ctx, c.Wait)
 	if err != nil {
 		return err
 	}

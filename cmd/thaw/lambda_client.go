@@ -83,6 +83,8 @@ func plain(err error) error {
 		kind = thaw.Invalid
 	case "TooManyRequestsException":
 		kind = thaw.Throttled
+	case "UnrecognizedClientException":
+		return thaw.Errorf("", thaw.Denied, "the server does not know this access key; where it is the environment's, run: eval \"$(thaw env)\"")
 	}
 	return thaw.Errorf("", kind, "%s: %s", apiError.ErrorCode(), apiError.ErrorMessage())
 }

@@ -29,7 +29,7 @@ func TestUsage(t *testing.T) {
 		{"ls --data " + data, exitFailed, `start one with "thaw serve"`},
 		{"tenant list --json --data " + data, exitFailed, data},
 		{"registry ls --json --data " + data, exitFailed, data},
-		{"env --data " + data, exitFailed, `start one with "thaw serve"`},
+		{"env --wait 100ms --data " + data, exitFailed, `start one with "thaw serve"`},
 	} {
 		var out, failed bytes.Buffer
 		for _, name := range []string{"AWS_ENDPOINT_URL", "THAW_ENDPOINT", "THAW_DATA"} {
