@@ -61,7 +61,11 @@ func TestDeterminism(t *testing.T) {
 		t.Errorf("%d chunks, %d new: the manifest has %d and the store %d", r.Chunks, r.NewChunks, len(wantChunks), len(wantNames))
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
-	for i := range 16 {
+	step := 1
+	if testing.Short() {
+		step = 5 // runs 0, 5, 10 and 15: each number of processors, both ways of waiting
+	}
+	for i := 0; i < 16; i += step {
 		runtime.GOMAXPROCS([]int{1, 2, 8, 3}[i%4])
 		w := first.fresh(t)
 		o := w.options()
@@ -104,7 +108,11 @@ func TestOnlyWhatIsInTheImageIsStored(t *testing.T) {
 func TestTightHold(t *testing.T) {
 	type file struct{ name, content string }
 	var files []file
-	for i := range 600 {
+	count := 600
+	if testing.Short() {
+		count = 200 // still twice what may be held
+	}
+	for i := range count {
 		files = append(files, file{fmt.Sprintf("lib/p%d/q/r/s/t%d", i%40, i), ingesttest.Noise(uint64(i), 20_000+i*37)})
 	}
 	random := rand.New(rand.NewPCG(1, 2))

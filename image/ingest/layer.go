@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"fmt"
 	"hash"
 	"io"
 	"strings"
@@ -53,9 +54,14 @@ func checkLayers(layers []Layer, limit int64) error {
 // then, its two digests are of the same bytes.
 func (l Layer) isPlain() bool { return l.Digest == l.DiffID }
 
+// tooLarge is in Lambda's words, as those who deploy to it have seen them.
 func tooLarge(limit int64) error {
-	return thaw.Errorf("", thaw.TooLarge,
-		"the image exceeds the maximum size of %d bytes, all layers together, uncompressed", limit)
+	const gib = 1 << 30
+	size := fmt.Sprintf("%d byte", limit)
+	if limit%gib == 0 {
+		size = fmt.Sprintf("%d GiB", limit/gib)
+	}
+	return thaw.Errorf("", thaw.TooLarge, "Uncompressed container image size exceeds %s limit", size)
 }
 
 func (l Layer) corrupt(format string, args ...any) error {

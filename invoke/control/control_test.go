@@ -196,7 +196,7 @@ func TestFailedPreparations(t *testing.T) {
 		text string
 	}{
 		"invalid":  {thaw.Errorf("flatten", thaw.Invalid, "a path leads out"), control.ReasonInvalidImage, "a path leads out"},
-		"large":    {thaw.Errorf("flatten", thaw.TooLarge, "more than 10 GB"), control.ReasonInvalidImage, "more than 10 GB"},
+		"large":    {thaw.Errorf("flatten", thaw.TooLarge, "more than 10 GB"), control.ReasonInvalidImage, "SizeLimitExceeded: flatten: more than 10 GB"},
 		"corrupt":  {thaw.Errorf("layer", thaw.Corrupt, "digest differs"), control.ReasonInvalidImage, "digest differs"},
 		"gone":     {thaw.Errorf("layer", thaw.NotFound, "blob unknown"), control.ReasonImageDeleted, "blob unknown"},
 		"denied":   {thaw.Errorf("layer", thaw.Denied, "no pull"), control.ReasonImageAccessDenied, "no pull"},

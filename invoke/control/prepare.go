@@ -165,7 +165,9 @@ func (f *Function) settle(next Code, failure error) {
 // wrong within the host is for the log only.
 func reasonFor(err error) (ReasonCode, string) {
 	switch thaw.KindOf(err) {
-	case thaw.Invalid, thaw.TooLarge, thaw.Corrupt:
+	case thaw.TooLarge:
+		return ReasonInvalidImage, "SizeLimitExceeded: " + err.Error()
+	case thaw.Invalid, thaw.Corrupt:
 		return ReasonInvalidImage, "The image can't be used: " + err.Error()
 	case thaw.NotFound:
 		return ReasonImageDeleted, "The image, or a part of it, does not exist any more: " + err.Error()
