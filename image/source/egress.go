@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -84,12 +85,16 @@ func (e Egress) plain(address string) bool {
 	return e.names(host, port, true)
 }
 
-// refused is why there is no connection. It does not tell the address that a
-// name stands for, which may be a private matter of this network.
-func refused(host string) error {
-	return thaw.Errorf(op, thaw.Denied,
-		"%s has no public address; the operator can permit it: thaw serve --allow-registry %s", host, host)
+// refusedHost is a host that the policy does not let this one connect to. It
+// does not tell the address that the name stands for, which may be a private
+// matter of this network.
+type refusedHost string
+
+func (h refusedHost) Error() string {
+	return fmt.Sprintf("%s has no public address; the operator can permit it: thaw serve --allow-registry %s", string(h), string(h))
 }
+
+func refused(host string) error { return thaw.Errorf(op, thaw.Denied, "%w", refusedHost(host)) }
 
 // dial connects to what the policy allows.
 func (e Egress) dial(ctx context.Context, network, address string) (net.Conn, error) {

@@ -121,6 +121,9 @@ func explain(r reference, err error) error {
 	if u, ok := errors.AsType[*unsupported](err); ok {
 		return thaw.Errorf(op, thaw.Invalid, "The image manifest, config or layer media type for the source image %s is not supported: %w", ref, u)
 	}
+	if host, ok := errors.AsType[refusedHost](err); ok {
+		return thaw.Errorf(op, thaw.Denied, "%w", host) // all the rest is ours: which ways were tried
+	}
 	switch kind := thaw.KindOf(err); {
 	case registry.CodeOf(err) == registry.CodeNameInvalid, registry.CodeOf(err) == registry.CodeDigestInvalid:
 		return invalidReference(ref, err.Error())

@@ -215,6 +215,18 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestRefusalIsOneLine: of a host that may not be reached the tenant reads
+// which it is and what the operator can do, and nothing of the ways that were
+// tried.
+func TestRefusalIsOneLine(t *testing.T) {
+	resolver := source.New(source.Options{Store: startOwn(t).store})
+	_, err := resolver.Resolve(t.Context(), alice, "10.1.1.1/app:v1")
+	want := "source: 10.1.1.1 has no public address; the operator can permit it: thaw serve --allow-registry 10.1.1.1"
+	if thaw.KindOf(err) != thaw.Denied || err == nil || err.Error() != want {
+		t.Errorf("%v (%v), want %s", err, thaw.KindOf(err), want)
+	}
+}
+
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
