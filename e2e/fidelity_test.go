@@ -47,8 +47,7 @@ type seen struct {
 func TestTreeInsideASandbox(t *testing.T) {
 	testkit.RequireTool(t, "umoci")
 	w := newWorld(t)
-	trees := map[string]v1.Image{}
-	trees["probe"] = builtImage(t, "probe:1")
+	trees := map[string]v1.Image{"probe": builtImage(t, "probe:1"), "Debian with Python": builtImage(t, "py-hello-probe:1")}
 	for what, tars := range ingesttest.Cases(t) {
 		img := builtImage(t, "probe:1")
 		for _, data := range tars {
