@@ -119,7 +119,11 @@ func PlainLayer(data []byte) Blob {
 func GzipLayer(t testing.TB, data []byte) Blob {
 	t.Helper()
 	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
+	// The least effort: under the race detector the rest is most of a test's time.
+	w, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.Write(data); err != nil {
 		t.Fatal(err)
 	}
