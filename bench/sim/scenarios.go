@@ -6,7 +6,7 @@ import (
 )
 
 func head(w io.Writer, what string, cfg config) {
-	fmt.Fprintf(w, "%s: %d functions, %d workers with %.1f GB of L1, %d L2 servers of %.0f GB, seed %d\n",
+	fmt.Fprintf(w, "%s: %d functions, %d workers with %g GB of L1, %d L2 servers of %g GB, seed %d\n",
 		what, cfg.functions, cfg.workers, float64(cfg.l1Bytes)/1e9, cfg.servers, float64(cfg.serverBytes)/1e9, cfg.seed)
 }
 
@@ -60,6 +60,20 @@ func cron(w io.Writer, cfg config) {
 	late := z.run(hour + 60)
 	fmt.Fprintln(w, " the next 30 s")
 	late.print(w, cfg)
+	fmt.Fprintln(w)
+}
+
+// fresh begins with L1 empty on all workers, and L2 full: as after an upgrade that
+// replaces them all at once. It is the most that L2 ever has to serve.
+func fresh(w io.Writer, cfg config) {
+	z := newZone(cfg, newPopulation(cfg), newSteady(cfg))
+	z.l2.warm()
+	head(w, "fresh", cfg)
+	fmt.Fprint(w, rowHead)
+	for _, at := range []float64{2, 5, 10, 20, 40, 60} {
+		t := z.run(at)
+		t.row(w)
+	}
 	fmt.Fprintln(w)
 }
 

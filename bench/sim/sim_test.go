@@ -44,7 +44,7 @@ func golden(t *testing.T, name, got string) {
 // The figures follow from the flags alone. They change where placement, eviction
 // or the ring change, which is then to be seen here.
 func TestGolden(t *testing.T) {
-	for _, scenario := range []string{"zipf", "cron", "empty"} {
+	for _, scenario := range []string{"zipf", "cron", "fresh", "empty"} {
 		t.Run(scenario, func(t *testing.T) {
 			var out strings.Builder
 			play(&out, small(t), scenario)
@@ -63,7 +63,8 @@ func TestSeedMatters(t *testing.T) {
 }
 
 func TestNoSuchScenario(t *testing.T) {
-	if play(&strings.Builder{}, config{}, "nothing") {
+	var out strings.Builder
+	if play(&out, small(t), "nothing") || out.Len() > 0 {
 		t.Error("a scenario that is not there was played")
 	}
 }

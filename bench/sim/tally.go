@@ -98,13 +98,14 @@ func (t *tally) print(w io.Writer, cfg config) {
 		per(int64(len(t.took)))/float64(cfg.workers), 1000*far/float64(cfg.workers))
 }
 
-const rowHead = "  from s   starts/s  refused/s  failed   L1 %  shared %   L2 %  origin %  origin/s  L2 hits %  p50 ms  p99 ms  L2 max/mean\n"
+const rowHead = "  from s   starts/s  refused/s  failed   L1 %  shared %   L2 %  origin %  origin/s  L2 hits %  p50 ms  p99 ms  L2 max/mean  worst Gbit/s\n"
 
-// row writes the same in one line, for a timeline.
+// row writes the same in one line, for a timeline. Worst Gbit/s are those that the
+// busiest L2 server sends in a second.
 func (t *tally) row(w io.Writer) {
 	q := t.quantiles(0.5, 0.99)
 	s := t.seconds()
-	fmt.Fprintf(w, "  %6.0f %10.0f %10.0f %7d %6.2f %9.2f %6.2f %9.3f %9.0f %10.3f %7.0f %7.0f %12.3f\n", t.from,
+	fmt.Fprintf(w, "  %6.0f %10.0f %10.0f %7d %6.2f %9.2f %6.2f %9.3f %9.0f %10.3f %7.0f %7.0f %12.3f %13.2f\n", t.from,
 		float64(len(t.took))/s, float64(t.refused)/s, t.failed, t.share(t.l1), t.share(t.shared), t.share(t.l2), t.share(t.origin),
-		float64(t.origin)/s, 100*float64(t.l2)/float64(max(t.l2+t.origin, 1)), q[0], q[1], t.maxMean)
+		float64(t.origin)/s, 100*float64(t.l2)/float64(max(t.l2+t.origin, 1)), q[0], q[1], t.maxMean, float64(t.peakOut)/gigabit)
 }

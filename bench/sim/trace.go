@@ -68,9 +68,9 @@ var periods = []struct {
 	upTo    float64
 }{{5, 0.1}, {15, 0.3}, {60, 0.7}, {24 * 60, 1}}
 
-const (
-	onTheDot = 0.7 // of the schedules name no minute: they start when the hour is a multiple of the period
-)
+// onTheDot is the part of the schedules that name no minute of their own: they
+// are due whenever the clock shows a multiple of the period.
+const onTheDot = 0.7
 
 func newHerd(cfg config) *herd {
 	return &herd{random: rand.New(rand.NewPCG(cfg.seed, 3)), cfg: cfg}
