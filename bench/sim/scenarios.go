@@ -89,14 +89,16 @@ func empty(w io.Writer, cfg config) {
 		z := newZone(cfg, newPopulation(cfg), newSteady(cfg))
 		head(w, fmt.Sprintf("empty, at most %d starts at once on a worker", starts), cfg)
 		fmt.Fprint(w, rowHead)
-		warm := 0.
+		warm, asked, again := 0., int64(0), int64(0)
 		for _, at := range []float64{1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120} {
 			t := z.run(at)
 			t.row(w)
+			asked, again = asked+t.origin, again+t.again
 			if t.share(t.origin) > 100-warmAgain || t.refused > 0 {
 				warm = at
 			}
 		}
-		fmt.Fprintf(w, "  from %.0f s on, nothing is refused and the caches serve %d %%\n\n", warm, warmAgain)
+		fmt.Fprintf(w, "  from %.0f s on, nothing is refused and the caches serve %d %%; %.1f %% of the origin's requests were for what another worker was fetching\n\n",
+			warm, warmAgain, 100*float64(again)/float64(max(asked, 1)))
 	}
 }
