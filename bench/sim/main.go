@@ -37,7 +37,7 @@ type config struct {
 	l1Bytes           int64
 	serverBytes       int64
 	window            int
-	noParity          bool
+	noParity, scatter bool
 	policy            func(bytes int64) policy[piece]
 
 	boot, l1, l2P50, l2P999, originP50, originP999 float64 // seconds
@@ -76,6 +76,7 @@ func parse(args []string) (c config, scenario string, err error) {
 	serverGB := f.Float64("server", 32, "GB of an L2 server")
 	f.IntVar(&c.window, "window", 16, "chunks that a start fetches at a time (read/tier)")
 	f.BoolVar(&c.noParity, "no-parity", false, "four stripes without a parity, to compare")
+	f.BoolVar(&c.scatter, "scatter", false, "starts go to any worker, wherever the image is, to compare")
 	lruL1 := f.Bool("lru", false, "L1 evicts as LRU does, to compare")
 	f.Float64Var(&c.boot, "boot", 0.1, "seconds of a start with a full L1")
 	f.Float64Var(&c.l1, "l1-latency", 100e-6, "seconds of a chunk from L1 (Brooker et al. 2023, as the next four)")

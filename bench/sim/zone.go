@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -129,7 +130,11 @@ func (z *zone) begin(s start) {
 	if z.random.Float64() < z.cfg.deployed {
 		z.pop.deploy(s.function)
 	}
-	host, ok := z.fleet.Place(z.pop.image(s.function), sandboxMB)
+	image := z.pop.image(s.function)
+	if z.cfg.scatter {
+		binary.BigEndian.PutUint64(image[:], z.random.Uint64())
+	}
+	host, ok := z.fleet.Place(image, sandboxMB)
 	if !ok {
 		z.tally.refused++
 		return
