@@ -96,12 +96,30 @@ func (b *Bench) Images(ctx context.Context, store string, names ...string) (stri
 // Create pushes an image of the layout and makes a function of it; it returns
 // when the function is active.
 func (b *Bench) Create(ctx context.Context, layout, tag, function string) error {
-	ref := fmt.Sprintf("%s/%s:v1", b.Registry(), strings.ReplaceAll(strings.ToLower(tag), ":", "-"))
+	if err := b.Push(ctx, layout, tag); err != nil {
+		return err
+	}
+	return b.CreatePushed(ctx, tag, function)
+}
+
+func (b *Bench) reference(tag string) string {
+	return fmt.Sprintf("%s/%s:v1", b.Registry(), strings.ReplaceAll(strings.ToLower(tag), ":", "-"))
+}
+
+// Push pushes an image of the layout.
+func (b *Bench) Push(ctx context.Context, layout, tag string) error {
 	push := exec.CommandContext(ctx, "skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
-		"--dest-creds", b.creds.AccessKey+":"+b.creds.Secret, "oci:"+layout+":"+tag, "docker://"+ref)
+		"--dest-creds", b.creds.AccessKey+":"+b.creds.Secret, "oci:"+layout+":"+tag, "docker://"+b.reference(tag))
 	if out, err := push.CombinedOutput(); err != nil {
 		return fmt.Errorf("push %s: %w: %s", tag, err, out)
 	}
+	return nil
+}
+
+// CreatePushed makes a function of an image that was pushed; it returns when
+// the function is active.
+func (b *Bench) CreatePushed(ctx context.Context, tag, function string) error {
+	ref := b.reference(tag)
 	_, err := b.Lambda.CreateFunction(ctx, &lambda.CreateFunctionInput{
 		FunctionName: &function, PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &ref},
 		Role: aws.String("arn:aws:iam::000000000000:role/bench"), MemorySize: aws.Int32(memoryMB), Timeout: aws.Int32(60),

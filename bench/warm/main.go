@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,7 +73,7 @@ func run(ctx context.Context, requests, pauses int, length time.Duration) error 
 	if _, err := pair(function, bare, 100, 0); err != nil {
 		return err
 	}
-	before, err := processorTime(b.PID())
+	before, err := measure.ProcessorTime(b.PID())
 	if err != nil {
 		return err
 	}
@@ -82,7 +81,7 @@ func run(ctx context.Context, requests, pauses int, length time.Duration) error 
 	if err != nil {
 		return err
 	}
-	after, err := processorTime(b.PID())
+	after, err := measure.ProcessorTime(b.PID())
 	if err != nil {
 		return err
 	}
@@ -132,27 +131,6 @@ func pair(function, bare target, n int, pause time.Duration) (paired, error) {
 func (p paired) print(how string) {
 	fmt.Printf("%s\n  invocation      %s\n  bare HTTP echo  %s\n", how, p.function, p.bare)
 	fmt.Printf("%-44s %.3f ms (promised 0.5)\n", "thaw adds, p50", float64(p.function.Quantile(0.5)-p.bare.Quantile(0.5))/1e6)
-}
-
-// processorTime is what a process has used, to the kernel's hundredth of a
-// second.
-func processorTime(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// After the name, which may hold anything, utime and stime are the 12th
-	// and 13th (proc(5)).
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var ticks int64
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / 100, nil
 }
 
 // load keeps connections busy for a while and returns requests a second.

@@ -141,7 +141,7 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return 0, false, err
 	}
-	if err := mount.Image(c.file(m.id), m.dir); err != nil {
+	if err := c.images.Mount(c.file(m.id), m.dir); err != nil {
 		return 0, false, err
 	}
 	m.done, m.metaBytes = true, opened.MetaBytes

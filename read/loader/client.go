@@ -42,6 +42,7 @@ type ClientConfig struct {
 type Client struct {
 	config  ClientConfig
 	control *http.Client
+	images  mount.Images
 	mounts  mounts
 
 	stop       context.CancelFunc

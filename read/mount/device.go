@@ -34,38 +34,47 @@ func Mount(dir string) (*os.File, error) {
 	if err == nil {
 		err = teachNoPoll(fd, dir)
 	}
+	var device string
 	if err == nil {
-		err = setReadAhead(dir)
+		device, err = deviceOf(dir)
 	}
 	if err != nil {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 		_ = dev.Close()
 		return nil, thaw.Wrap(op, err)
 	}
+	setReadAhead(device, MaxReadBytes>>10)
 	return dev, nil
 }
 
 // bdiFolder is where the kernel shows the readahead of each file system.
 const bdiFolder = "/sys/class/bdi"
 
-// setReadAhead has the kernel read ahead in the files of the mount by as much
-// as one request can hold: the handshake can only lower its default of 128 KiB.
-// A sysfs that can't be written leaves it at that, which only costs speed.
-func setReadAhead(dir string) error {
+// setReadAhead sets how far the kernel reads ahead in the files of a device's
+// file system that are opened from now on; the handshake can only lower its
+// default of 128 KiB. A sysfs that can't be written leaves it at that, which
+// only costs speed.
+func setReadAhead(device string, kib int) {
+	_ = os.WriteFile(filepath.Join(bdiFolder, device, "read_ahead_kb"), []byte(strconv.Itoa(kib)), 0)
+}
+
+// deviceOf returns the device number of what is mounted on dir, as MAJOR:MINOR,
+// without asking the file system.
+func deviceOf(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	points, err := mountsBelow(dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	for _, p := range points {
 		if p.path == dir {
-			_ = os.WriteFile(filepath.Join(bdiFolder, p.device, "read_ahead_kb"), []byte(strconv.Itoa(MaxReadBytes>>10)), 0)
+			return p.device, nil
 		}
 	}
-	return nil
+	return "", thaw.Errorf("", thaw.NotFound, "nothing is mounted on %s", dir)
 }
 
 // handshake answers FUSE_INIT, the first request of every mount.

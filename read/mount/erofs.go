@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,16 +13,36 @@ import (
 	"thaw.dev/thaw"
 )
 
-// Image mounts the EROFS image in the file source on the folder target,
-// read only, without device nodes and without effect of set-user-id bits. It
-// needs no loop device; the error is [thaw.Unavailable] where the kernel can't
-// do without (before 6.12).
+// imageReadAheadKiB is how far the kernel reads ahead of what EROFS reads of an
+// image's file. Measured: with 1 MiB a first start fetches a tenth more from the
+// origin (bench/touched).
+const imageReadAheadKiB = 128
+
+// Images mounts EROFS images. The zero value is ready. It is safe for
+// concurrent use.
+type Images struct {
+	mu sync.Mutex // held while the readahead of the files' mount is narrowed
+}
+
+// Mount mounts the EROFS image in the file source, which is of a [Mount], on the
+// folder target: read only, without device nodes and without effect of
+// set-user-id bits. It needs no loop device; the error is [thaw.Unavailable]
+// where the kernel can't do without (before 6.12).
 //
 // The option "directio" is left out: with it each read of the image is a request
 // of at most 64 KiB to the server, without it what was read ahead into the cache
 // of the source file is copied within the kernel.
-func Image(source, target string) error {
+func (m *Images) Mount(source, target string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var stat unix.Stat_t
+	if err := unix.Stat(source, &stat); err != nil {
+		return thaw.Wrap("mount "+source, err)
+	}
+	device := fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev))
+	setReadAhead(device, imageReadAheadKiB) // a file keeps what was set when it was opened
 	err := unix.Mount(source, target, "erofs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, "")
+	setReadAhead(device, MaxReadBytes>>10)
 	if errors.Is(err, syscall.ENOTBLK) {
 		return thaw.Errorf("mount "+source, thaw.Unavailable, "this kernel mounts EROFS from block devices only: Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE is needed: %w", err)
 	}
