@@ -36,6 +36,8 @@ func (n *node) socketHandler() http.Handler {
 	handle("GET /v1/tenants/{tenant}/registries", n.listLogins)
 	handle("POST /v1/tenants/{tenant}/registries", n.registryLogin)
 	handle("DELETE /v1/tenants/{tenant}/registries", n.registryLogout)
+	handle("GET /v1/traces", n.listTraces)
+	handle("GET /v1/traces/{request}", n.getTrace)
 	handle("GET /v1/cache", n.cacheStats)
 	handle("POST /v1/cache/drop", n.cacheDrop)
 	mux.HandleFunc("GET /v1/tenants/{tenant}/functions/{function}/logs", n.streamLogs)

@@ -50,6 +50,7 @@ type cli struct {
 	Ls       lsCmd       `cmd:"" help:"List functions."`
 	Rm       rmCmd       `cmd:"" help:"Delete functions."`
 	Logs     logsCmd     `cmd:"" help:"Print what a function has logged."`
+	Trace    traceCmd    `cmd:"" help:"Show where an invocation's time went, as a waterfall."`
 	Image    imageCmd    `cmd:"" help:"Look into images."`
 	Cache    cacheCmd    `cmd:"" help:"Show or drop the caches of chunks."`
 	Tenant   tenantCmd   `cmd:"" help:"Manage tenants: accounts that own functions, repositories and keys."`

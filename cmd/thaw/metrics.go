@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/worker"
 )
 
@@ -18,6 +19,7 @@ type metrics struct {
 	registry    *prometheus.Registry
 	invocations *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
+	starts      *prometheus.HistogramVec
 }
 
 // buckets go from a warm invocation on loopback to the longest there is.
@@ -27,13 +29,16 @@ func newMetrics() *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "thaw_invocations_total", Help: "Invocations by start (cold or warm) and outcome (ok, function_error, refused).",
+			Name: "thaw_invocations_total", Help: "Invocations by start (cold or warm) and outcome (ok, function_error, refused, failed).",
 		}, []string{"start", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "thaw_invocation_seconds", Help: "Time from an invocation's arrival at the worker to its answer.", Buckets: buckets,
 		}, []string{"start"}),
+		starts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "thaw_start_seconds", Help: "Time of a cold start by phase (placement, attach, sandbox, init).", Buckets: buckets,
+		}, []string{"phase"}),
 	}
-	m.registry.MustRegister(m.invocations, m.duration,
+	m.registry.MustRegister(m.invocations, m.duration, m.starts,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -45,14 +50,22 @@ func (m *metrics) observe(o worker.Observation) {
 		start = "cold"
 	}
 	switch {
-	case o.Err != nil:
+	case thaw.KindOf(o.Err) == thaw.Throttled:
 		outcome = "refused"
+	case o.Err != nil:
+		outcome = "failed"
 	case o.ErrorType != "":
 		outcome = "function_error"
 	}
 	m.invocations.WithLabelValues(start, outcome).Inc()
 	t := o.Timings
 	m.duration.WithLabelValues(start).Observe((t.Queue + t.Attach + t.Sandbox + t.Init + t.Handler).Seconds())
+	if !o.ColdStart {
+		return
+	}
+	for phase, took := range map[string]time.Duration{"placement": t.Queue, "attach": t.Attach, "sandbox": t.Sandbox, "init": t.Init} {
+		m.starts.WithLabelValues(phase).Observe(took.Seconds())
+	}
 }
 
 // metricsHandler adds to what is counted here what the loader and the worker

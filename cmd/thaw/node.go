@@ -55,6 +55,7 @@ type node struct {
 	worker   *worker.Worker
 	control  *control.Control
 	metrics  *metrics
+	traces   *traces
 
 	public net.Listener // the API and the registry
 	admin  net.Listener // metrics and health; nil without
@@ -75,7 +76,7 @@ func openNode(ctx context.Context, c *serveCmd, log *slog.Logger) (_ *node, err 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.listen, n.openStores, n.openRegistry, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
+		n.listen, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 
-	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/api"
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/sandbox"
@@ -62,12 +61,15 @@ func instance(data string) string {
 
 func (n *node) openWorker(context.Context) error {
 	config := worker.Default()
-	config.Launcher, config.Rootfs, config.Logs, config.Log = n.launcher, rootfs{n.loader}, n.logs, n.log
+	config.Launcher, config.Rootfs, config.Logs, config.Log = n.launcher, rootfs{n.loader, n.traces}, n.logs, n.log
 	config.Region, config.IdleTimeout = n.cmd.Region, n.cmd.Idle
 	config.MaxSandboxes, config.MaxStarts, config.MaxFunctionStarts = n.cmd.Sandboxes, n.cmd.Starts, n.cmd.FnStarts
 	config.MaxQueue, config.MaxFunctionQueue, config.QueueWait = n.cmd.Queue, n.cmd.FnQueue, n.cmd.QueueWait
 	config.MemoryBytes = int64(n.cmd.memoryMB()) << 20
-	config.Observe = n.metrics.observe
+	config.Observe = func(o worker.Observation) {
+		n.metrics.observe(o)
+		n.traces.observe(o)
+	}
 	if n.cmd.Network == "nat" {
 		config.Network = sandbox.NetworkNAT
 	}
@@ -84,12 +86,16 @@ func (n *node) openWorker(context.Context) error {
 }
 
 // rootfs joins the read path to the worker: an image becomes a directory.
-type rootfs struct{ loader *loader.Client }
+type rootfs struct {
+	loader *loader.Client
+	traces *traces
+}
 
 // Attach mounts the image, begins to fetch what earlier starts have read, and
 // records what this one reads.
-func (r rootfs) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID, recordKey string) (worker.Root, error) {
-	root, err := r.loader.Attach(ctx, tenant, image, recordKey)
+func (r rootfs) Attach(ctx context.Context, s worker.Start) (worker.Root, error) {
+	report := func(seen loader.Report) { r.traces.read(s.RequestID, seen) }
+	root, err := r.loader.Attach(ctx, s.Tenant, s.Image, s.RecordKey, report)
 	if err != nil {
 		return worker.Root{}, err
 	}

@@ -81,9 +81,11 @@ var table = map[string]rule{
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
 	"internal/memcachedtest": {},
 	"internal/s3test":        {local: []string{"internal/testkit"}},
+	"internal/otlp":          {local: []string{"", "internal/trace"}, external: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/proto", "google.golang.org/protobuf"}},
+	"internal/trace":         {external: []string{"github.com/dustin/go-humanize"}},
 	"internal/sqlitedb":      {local: []string{""}, external: []string{"modernc.org/sqlite"}},
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/sqlitedb", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
 }

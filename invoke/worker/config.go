@@ -13,10 +13,19 @@ import (
 // Rootfs brings images to this host as directories.
 type Rootfs interface {
 	// Attach returns the image as a root directory, which may still be
-	// streaming in. recordKey ([0-9a-f]{16}) names whose start this is: what
-	// the start reads until Root.Started is recorded under it, and what was
-	// recorded is fetched ahead.
-	Attach(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID, recordKey string) (Root, error)
+	// streaming in.
+	Attach(ctx context.Context, s Start) (Root, error)
+}
+
+// Start says what an image is attached for.
+type Start struct {
+	Tenant thaw.TenantID
+	Image  thaw.ImageID
+	// RecordKey ([0-9a-f]{16}) names whose start this is: what the start reads
+	// until Root.Started is recorded under it, and what was recorded is fetched
+	// ahead.
+	RecordKey string
+	RequestID string // of the invocation that starts it
 }
 
 // Root is an attached image. Both functions are called at most once, Release

@@ -159,6 +159,7 @@ type Observation struct {
 	Function  string
 	Version   string
 	RequestID string
+	TraceID   string // as in X-Amzn-Trace-Id
 	Begin     time.Time
 	ColdStart bool
 	ErrorType string // of a function error

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"thaw.dev/thaw"
 	"thaw.dev/thaw/internal/testkit"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/jail"
@@ -80,7 +79,7 @@ func jailWorld(t testing.TB, change func(*Config)) (*world, Function) {
 
 type rootAt string
 
-func (r rootAt) Attach(context.Context, thaw.TenantID, thaw.ImageID, string) (Root, error) {
+func (r rootAt) Attach(context.Context, Start) (Root, error) {
 	return Root{Dir: string(r)}, nil
 }
 

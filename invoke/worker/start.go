@@ -36,7 +36,7 @@ func (in *invocation) start(s *slot) (*failure, error) {
 	if err == nil && fail != nil {
 		err = in.abort(s, in.handed, "invoke", fail)
 	}
-	in.result.Timings.Init = time.Since(begin)
+	in.result.Timings.Init = time.Since(begin) - in.result.Timings.Sandbox
 	return fail, err
 }
 
@@ -61,7 +61,7 @@ func (in *invocation) furnish(s *slot) error {
 	log.TailStart()
 	ctx, cancel := w.within(w.cfg.AttachTimeout)
 	defer cancel()
-	s.root, err = w.cfg.Rootfs.Attach(ctx, f.Tenant, f.Image, f.recordKey())
+	s.root, err = w.cfg.Rootfs.Attach(ctx, Start{Tenant: f.Tenant, Image: f.Image, RecordKey: f.recordKey(), RequestID: in.r.ID})
 	in.result.Timings.Attach = time.Since(begin)
 	return err
 }

@@ -63,7 +63,7 @@ type world struct {
 	obs []Observation
 }
 
-func (w *world) Attach(context.Context, thaw.TenantID, thaw.ImageID, string) (Root, error) {
+func (w *world) Attach(context.Context, Start) (Root, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {

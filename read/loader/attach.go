@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/read/holder"
@@ -50,16 +51,17 @@ type mounted struct {
 // mount, and recordKey is not empty, what is read of the image until
 // Root.Started is recorded under it, and what was recorded is fetched ahead:
 // in a mount that was there before, the kernel has much of it already, and a
-// record would say little. Errors: those of [view.Open], and
-// [thaw.Unavailable].
-func (c *Client) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID, recordKey string) (Root, error) {
+// record would say little. report, if it is not nil, is told once, after
+// Root.Started or Root.Release, what was seen of the start; it must not block.
+// Errors: those of [view.Open], and [thaw.Unavailable].
+func (c *Client) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.ImageID, recordKey string, report func(Report)) (Root, error) {
 	op := "attach image " + image.String()
 	for {
 		m, err := c.mounts.use(tenant, image, c.config.RunDir)
 		if err != nil {
 			return Root{}, thaw.Wrap(op, err)
 		}
-		token, again, err := c.ensure(ctx, m, recordKey)
+		token, seen, again, err := c.ensure(ctx, m, recordKey)
 		if err != nil {
 			c.release(m)
 			return Root{}, thaw.Wrap(op, err)
@@ -68,24 +70,29 @@ func (c *Client) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.Im
 			c.release(m)
 			continue
 		}
-		return c.root(m, token), nil
+		if report == nil {
+			report = func(Report) {}
+		}
+		var over sync.Once
+		return c.root(m, func(abandon bool) {
+			over.Do(func() {
+				if token == 0 {
+					report(seen)
+					return
+				}
+				c.endStart(m, endRequest{Token: token, Abandon: abandon}, seen, report)
+			})
+		}), nil
 	}
 }
 
-// root is what a caller gets of a mount whose start is recorded under token,
-// unless that is 0.
-func (c *Client) root(m *mounted, token int) Root {
-	var over sync.Once
-	end := func(e endRequest) {
-		if token != 0 {
-			over.Do(func() { c.endStart(m, e) })
-		}
-	}
+// root is what a caller gets of a mount, with what ends the start.
+func (c *Client) root(m *mounted, end func(abandon bool)) Root {
 	return Root{
 		Dir:     m.dir,
-		Started: func() { end(endRequest{Token: token}) },
+		Started: func() { end(false) },
 		Release: sync.OnceFunc(func() {
-			end(endRequest{Token: token, Abandon: true}) // a start that never was
+			end(true) // a start that never was
 			c.release(m)
 		}),
 	}
@@ -125,41 +132,48 @@ func without(list []*mounted, m *mounted) []*mounted {
 	return kept
 }
 
-// ensure makes the mount if it is not there. again means that it was taken
-// away since it was found.
-func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (token int, again bool, err error) {
+// ensure makes the mount if it is not there, and says when. again means that it
+// was taken away since it was found.
+func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (token int, seen Report, again bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.gone || m.done {
-		return 0, m.gone, nil
+		return 0, seen, m.gone, nil
 	}
+	seen.Opening = time.Now()
 	request := imageRequest{Tenant: m.tenant, Image: m.id, Record: recordKey}
 	opened, err := call[openAnswer](ctx, c, "open", request)
 	if err != nil {
-		return 0, false, err
+		return 0, seen, false, err
 	}
+	seen.Opened = time.Now()
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
-		return 0, false, err
+		return 0, seen, false, err
 	}
 	if err := c.images.Mount(c.file(m.id), m.dir); err != nil {
-		return 0, false, err
+		return 0, seen, false, err
 	}
+	seen.Mounted = time.Now()
 	m.done, m.metaBytes = true, opened.MetaBytes
 	if recordKey != "" {
 		c.readAhead(request)
 	}
-	return opened.Token, false, nil
+	return opened.Token, seen, false, nil
 }
 
-// endStart reports the end of a start, apart from who answers the invocation.
-func (c *Client) endStart(m *mounted, e endRequest) {
+// endStart tells the loader of the end of a start, apart from who answers the
+// invocation, and report what both have seen.
+func (c *Client) endStart(m *mounted, e endRequest, seen Report, report func(Report)) {
 	c.supervised.Go(func() {
 		c.dropFile(m.id, m.metaBytes)
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
-		if _, err := call[struct{}](ctx, c, "started", e); err != nil {
+		r, err := call[Report](ctx, c, "started", e)
+		if err != nil {
 			c.config.Log.Warn("a start was not recorded", "err", err)
 		}
+		r.Opening, r.Opened, r.Mounted = seen.Opening, seen.Opened, seen.Mounted
+		report(r)
 	})
 }
 

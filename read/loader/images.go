@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/read/view"
@@ -57,6 +58,8 @@ type imageFile struct {
 	id      thaw.ImageID
 	options view.Options
 
+	start atomic.Pointer[startWatch] // the one under way, nil else
+
 	mu   sync.Mutex
 	view *view.View // nil until it was opened; a failure is tried again
 }
@@ -89,6 +92,9 @@ func (f *imageFile) Read(ctx context.Context, off int64, n int) ([][]byte, error
 	v, err := f.open(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if w := f.start.Load(); w != nil {
+		return w.read(ctx, v, off, n)
 	}
 	return v.Read(ctx, off, n)
 }

@@ -67,7 +67,10 @@ func (s *server) handler() http.Handler {
 		}
 		answer := openAnswer{MetaBytes: v.MetaBytes()}
 		if in.Record != "" {
-			answer.Token = starts.begin(v, in.Record)
+			watch := s.images.watch(in.Image, v.MetaBytes())
+			if answer.Token = starts.begin(v, in.Record, watch); answer.Token == 0 {
+				s.images.unwatch(in.Image, watch)
+			}
 		}
 		return answer, nil
 	})
@@ -76,18 +79,23 @@ func (s *server) handler() http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return s.ahead(ctx, v, in.Record)
+		return s.ahead(ctx, v, in.Record, s.images.watched(in.Image))
 	})
-	handle(mux, "started", func(ctx context.Context, in endRequest) (struct{}, error) {
+	handle(mux, "started", func(ctx context.Context, in endRequest) (Report, error) {
 		rec := starts.take(in.Token)
-		switch {
-		case rec == nil: // of a predecessor
-			return struct{}{}, nil
-		case in.Abandon:
-			rec.record.Stop()
-			return struct{}{}, nil
+		if rec == nil { // of a predecessor
+			return Report{}, nil
 		}
-		return struct{}{}, s.finish(ctx, rec)
+		s.images.unwatch(rec.view.ID(), rec.watch)
+		report := rec.watch.report()
+		if in.Abandon {
+			rec.record.Stop()
+			return report, nil
+		}
+		if err := s.finish(ctx, rec); err != nil {
+			s.config.Log.WarnContext(ctx, "a start was not recorded", "image", rec.view.ID(), "err", err)
+		}
+		return report, nil
 	})
 	handle(mux, "close", func(_ context.Context, in imageRequest) (struct{}, error) {
 		s.images.rest(in.Image)

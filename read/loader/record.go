@@ -24,12 +24,13 @@ type recording struct {
 	view   *view.View
 	key    string
 	record *view.Recording
+	watch  *startWatch
 }
 
 // maxRecordings bounds the starts recorded at a time; those beyond are not.
 const maxRecordings = 256
 
-func (r *recordings) begin(v *view.View, key string) int {
+func (r *recordings) begin(v *view.View, key string, watch *startWatch) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.live) >= maxRecordings {
@@ -39,7 +40,7 @@ func (r *recordings) begin(v *view.View, key string) int {
 		r.live = map[int]*recording{}
 	}
 	r.last++
-	r.live[r.last] = &recording{view: v, key: key, record: v.Record()}
+	r.live[r.last] = &recording{view: v, key: key, record: v.Record(), watch: watch}
 	return r.last
 }
 
@@ -97,7 +98,7 @@ func (s *server) workingSet(ctx context.Context, v *view.View, key string) (work
 // ahead returns what earlier starts have read, as runs of blocks in the order
 // of their reads, and begins to bring it nearer. Nothing is recorded yet for a
 // version's first start.
-func (s *server) ahead(ctx context.Context, v *view.View, key string) ([]workingset.Run, error) {
+func (s *server) ahead(ctx context.Context, v *view.View, key string, watch *startWatch) ([]workingset.Run, error) {
 	set, err := s.workingSet(ctx, v, key)
 	switch {
 	case thaw.KindOf(err) == thaw.NotFound:
@@ -105,8 +106,10 @@ func (s *server) ahead(ctx context.Context, v *view.View, key string) ([]working
 	case err != nil:
 		return nil, thaw.Wrap("the working set can't be used", err)
 	}
+	watch.aheadBegins(set)
 	s.fetches.Go(func() error {
-		_ = set.Fetch(s.life, v, s.stack) // what fails is left to the read that needs it
+		_ = set.Fetch(watch.ahead.In(s.life), v, s.stack) // what fails is left to the read that needs it
+		watch.aheadEnds()
 		return nil
 	})
 	return set.Runs, nil

@@ -122,11 +122,13 @@ func (s *Stack) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk,
 			return sealed, nil
 		}
 	}
+	begin := time.Now()
 	sealed, shared, err := s.flights.Do(ctx, name, func(ctx context.Context) (thaw.SealedChunk, error) {
 		return s.fill(ctx, name)
 	})
 	if shared && err == nil {
 		s.shared.Add(1)
+		note(ctx, SharedName, len(sealed), begin)
 	}
 	return sealed, thaw.Wrap("tier: get "+name.String(), err)
 }
@@ -137,6 +139,7 @@ func (l level) get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, 
 	sealed, ok := l.Cache.Get(ctx, name)
 	if ok {
 		l.hit(len(sealed), begin)
+		note(ctx, l.Name, len(sealed), begin)
 	}
 	return sealed, ok
 }
@@ -191,6 +194,7 @@ func (s *Stack) fetch(ctx context.Context, name thaw.ChunkName) (thaw.SealedChun
 		return nil, err
 	}
 	s.origin.hit(len(sealed), begin)
+	note(ctx, OriginName, len(sealed), begin)
 	s.put(s.levels, name, sealed)
 	return sealed, nil
 }
