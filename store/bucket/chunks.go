@@ -55,7 +55,7 @@ func (b *Bucket) read(ctx context.Context, key string, off, n int64) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // the bytes are counted below
 	want := max(0, min(n, r.Size()-off))
 	var body bytes.Buffer
 	body.Grow(int(want) + bytes.MinRead)

@@ -44,8 +44,10 @@ func TestURLs(t *testing.T) {
 func TestBudgetKeepsItsBounds(t *testing.T) {
 	b := newBudget(2)
 	b.succeeded()
-	if !b.take() || !b.take() || b.take() {
-		t.Error("a full budget of 2 gives other than 2 retries")
+	for retry := range 3 {
+		if b.take() != (retry < 2) {
+			t.Error("a full budget of 2 gives other than 2 retries")
+		}
 	}
 	for range 9 {
 		b.succeeded()

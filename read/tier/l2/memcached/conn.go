@@ -130,7 +130,7 @@ func (c *Conn) Close() {
 
 // Get asks for a value. The answer goes to t, possibly before Get returns.
 func (c *Conn) Get(key string, t Taker) {
-	c.send(request{taker: t, sent: time.Now()}, "mg ", key, " v\r\n", nil)
+	c.send(request{taker: t, sent: time.Now()}, command{verb: "mg ", key: key, suffix: " v\r\n"})
 }
 
 // Set stores a value made of two parts, and waits for the answer. The parts may
@@ -138,7 +138,7 @@ func (c *Conn) Get(key string, t Taker) {
 // [thaw.TooLarge] and [thaw.Internal] where the server refuses.
 func (c *Conn) Set(ctx context.Context, key string, head, body []byte) error {
 	op := "memcached: set at " + c.opts.Address
-	r, err := c.do(ctx, op, "ms ", key, setSuffix(len(head)+len(body)), [][]byte{head, body, crlf})
+	r, err := c.do(ctx, op, command{"ms ", key, setSuffix(len(head) + len(body)), [][]byte{head, body, crlf}})
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (c *Conn) Set(ctx context.Context, key string, head, body []byte) error {
 // FlushAll makes the server forget all that it holds.
 func (c *Conn) FlushAll(ctx context.Context) error {
 	op := "memcached: flush " + c.opts.Address
-	r, err := c.do(ctx, op, "flush_all", "", "\r\n", nil)
+	r, err := c.do(ctx, op, command{verb: "flush_all", suffix: "\r\n"})
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (c *Conn) FlushAll(ctx context.Context) error {
 // Stats returns what the server tells of itself, by memcached's names.
 func (c *Conn) Stats(ctx context.Context) (map[string]string, error) {
 	op := "memcached: stats of " + c.opts.Address
-	r, err := c.do(ctx, op, "stats", "", "\r\n", nil)
+	r, err := c.do(ctx, op, command{verb: "stats", suffix: "\r\n"})
 	if err == nil {
 		err = refusal(op, r.line, "END")
 	}
@@ -168,10 +168,16 @@ func (c *Conn) Stats(ctx context.Context) (map[string]string, error) {
 	return parseStats(r.stats), nil
 }
 
+// command is what goes out: a line of three parts, and what follows it.
+type command struct {
+	verb, key, suffix string
+	data              [][]byte
+}
+
 // do sends a command and waits for its answer.
-func (c *Conn) do(ctx context.Context, op, verb, key, suffix string, data [][]byte) (reply, error) {
+func (c *Conn) do(ctx context.Context, op string, cmd command) (reply, error) {
 	answer := make(chan reply, 1)
-	c.send(request{reply: answer, sent: time.Now()}, verb, key, suffix, data)
+	c.send(request{reply: answer, sent: time.Now()}, cmd)
 	select {
 	case r := <-answer:
 		if r.err != nil {
@@ -184,7 +190,7 @@ func (c *Conn) do(ctx context.Context, op, verb, key, suffix string, data [][]by
 }
 
 // send queues a request and writes, unless somebody does already.
-func (c *Conn) send(r request, verb, key, suffix string, data [][]byte) {
+func (c *Conn) send(r request, cmd command) {
 	c.mu.Lock()
 	if c.err != nil || len(c.queue) >= c.opts.MaxInFlight {
 		err := c.err
@@ -196,8 +202,8 @@ func (c *Conn) send(r request, verb, key, suffix string, data [][]byte) {
 		return
 	}
 	c.queue = append(c.queue, r)
-	c.out = append(append(append(c.out, verb...), key...), suffix...)
-	for _, d := range data {
+	c.out = append(append(append(c.out, cmd.verb...), cmd.key...), cmd.suffix...)
+	for _, d := range cmd.data {
 		c.out = append(c.out, d...)
 	}
 	if len(c.queue) == 1 && c.nc != nil {
