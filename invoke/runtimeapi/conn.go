@@ -127,7 +127,7 @@ func (c *conn) handleNext(r *http.Request) bool {
 		return false
 	}
 	sent := make(chan struct{})
-	w := &waiter{deliver: func(t *Turn) { c.deliver(t, sent) }}
+	w := &waiter{deliver: func(t *Turn) { c.deliver(t, r.Close, sent) }}
 	turn, no := c.server.next(w)
 	switch {
 	case no != nil:
@@ -149,9 +149,11 @@ func (c *conn) handleNext(r *http.Request) bool {
 }
 
 // deliver writes an invocation as the answer to `next` and closes sent once it
-// is written or can't be. It does not block.
-func (c *conn) deliver(t *Turn, sent chan struct{}) {
-	head := appendInvocation(make([]byte, 0, 1024+min(len(t.invocation.Payload), inlineBytes)), &t.invocation)
+// is written or can't be. It does not block. After the last answer of a
+// connection it closes that: the reader waits for a request which a client that
+// waits for the connection's end will not send.
+func (c *conn) deliver(t *Turn, last bool, sent chan struct{}) {
+	head := appendInvocation(make([]byte, 0, 1024+min(len(t.invocation.Payload), inlineBytes)), &t.invocation, last)
 	payload := t.invocation.Payload
 	if len(payload) <= inlineBytes && c.raw != nil {
 		head = append(head, payload...)
@@ -165,6 +167,9 @@ func (c *conn) deliver(t *Turn, sent chan struct{}) {
 			return true
 		})
 		if err == nil && n == len(head) {
+			if last {
+				_ = c.nc.Close() // it is written
+			}
 			close(sent)
 			return
 		}
@@ -173,13 +178,13 @@ func (c *conn) deliver(t *Turn, sent chan struct{}) {
 	c.server.spawn(func() {
 		defer close(sent)
 		bufs := net.Buffers{head, payload}
-		if _, err := bufs.WriteTo(c.nc); err != nil {
-			_ = c.nc.Close() // the reader must see that the answer is lost
+		if _, err := bufs.WriteTo(c.nc); err != nil || last {
+			_ = c.nc.Close() // the reader must see that the answer is lost, or the last
 		}
 	})
 }
 
-func appendInvocation(b []byte, inv *Invocation) []byte {
+func appendInvocation(b []byte, inv *Invocation, last bool) []byte {
 	b = append(b, "HTTP/1.1 200 OK\r\n"...)
 	b = appendHeader(b, "Lambda-Runtime-Aws-Request-Id", inv.ID)
 	b = appendHeader(b, "Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.Deadline.UnixMilli(), 10))
@@ -194,6 +199,9 @@ func appendInvocation(b []byte, inv *Invocation) []byte {
 	}
 	b = appendHeader(b, "Content-Type", contentType)
 	b = appendHeader(b, "Content-Length", strconv.Itoa(len(inv.Payload)))
+	if last {
+		b = appendHeader(b, "Connection", "close")
+	}
 	return append(b, "\r\n"...)
 }
 

@@ -54,6 +54,28 @@ func TestConnectionClose(t *testing.T) {
 	}
 }
 
+// TestConnectionCloseOfNext: a client that asks for one invocation on a
+// connection, as PHP's streams do, waits for its end after the answer.
+func TestConnectionCloseOfNext(t *testing.T) {
+	for _, version := range []string{"HTTP/1.0", "HTTP/1.1\r\nHost: a\r\nConnection: close"} {
+		for _, payload := range []string{"{}", strings.Repeat("x", inlineBytes+1)} {
+			s, addr := serve(t)
+			c := dial(t, addr)
+			c.send("GET /2018-06-01/runtime/invocation/next " + version + "\r\n\r\n")
+			await(t, "ready", s.Ready())
+			begin(t, s, "id-1", payload)
+			if got := c.reply(); got.status != 200 || got.body != payload {
+				t.Fatalf("%s: %+v", version, got)
+			}
+			if _, err := c.in.ReadByte(); err != io.EOF {
+				t.Fatalf("%s: after the answer: %v", version, err)
+			}
+			other := dial(t, addr)
+			other.expect("response", other.post("/runtime/invocation/id-1/response", "done"), 202, `{"status":"OK"}`)
+		}
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	_, addr := serve(t)
 	for name, row := range map[string]struct {
