@@ -34,6 +34,23 @@ type ChunkName [sha256.Size]byte
 // and the caches ever see.
 type SealedChunk []byte
 
+// NamedChunk is a sealed chunk together with its name. Only [SealedChunk.Named]
+// makes one, so whoever is given one need not hash the bytes again; nobody may
+// modify them. The zero value is no chunk.
+type NamedChunk struct {
+	name   ChunkName
+	sealed SealedChunk
+}
+
+// Named names the chunk. It hashes the bytes and does not copy them.
+func (c SealedChunk) Named() NamedChunk { return NamedChunk{NameOf(c), c} }
+
+// Name returns the hash of the sealed bytes.
+func (c NamedChunk) Name() ChunkName { return c.name }
+
+// Sealed returns the sealed bytes.
+func (c NamedChunk) Sealed() SealedChunk { return c.sealed }
+
 // PlainChunk is the opened form of a chunk: a whole number of blocks, at most
 // [MaxChunkBytes]. Only image/ingest and read/view hold one.
 type PlainChunk []byte
@@ -138,10 +155,10 @@ type ChunkSink interface {
 	// Has reports whether a chunk of that name is stored durably.
 	Has(ctx context.Context, name ChunkName) (bool, error)
 
-	// Put stores the chunk if it is absent. It refuses with [Invalid] bytes
-	// that do not hash to name. The chunk is visible and durable once a later
-	// Sync has returned; the caller may reuse sealed after Put returns.
-	Put(ctx context.Context, name ChunkName, sealed SealedChunk) error
+	// Put stores the chunk if it is absent. The chunk is visible and durable
+	// once a later Sync has returned; the caller may reuse its bytes after Put
+	// returns. [TooLarge] is what no chunk can be, [Invalid] the zero value.
+	Put(ctx context.Context, chunk NamedChunk) error
 
 	// Sync makes every chunk put before it durable and visible, or fails.
 	Sync(ctx context.Context) error

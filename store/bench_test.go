@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"thaw.dev/thaw"
 	"thaw.dev/thaw/store"
 	"thaw.dev/thaw/store/storetest"
 )
@@ -25,7 +24,7 @@ func BenchmarkPutSync(b *testing.B) {
 	for n := range uint64(b.N) {
 		for i := range uint64(chunks) {
 			binary.BigEndian.PutUint64(sealed, n*chunks+i)
-			if err := d.Put(b.Context(), thaw.NameOf(sealed), sealed); err != nil {
+			if err := d.Put(b.Context(), sealed.Named()); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -43,7 +42,7 @@ func BenchmarkGet(b *testing.B) {
 	}
 	defer d.Close()
 	name, sealed := storetest.Sealed(1, benchBytes)
-	if err := d.Put(b.Context(), name, sealed); err != nil {
+	if err := d.Put(b.Context(), sealed.Named()); err != nil {
 		b.Fatal(err)
 	}
 	if err := d.Sync(b.Context()); err != nil {

@@ -65,8 +65,8 @@ func crashChild(ctx context.Context, dir string) error {
 
 func crashBatch(ctx context.Context, d *store.Dir, first uint64) error {
 	for seed := first; seed < first+10; seed++ {
-		name, sealed := storetest.Sealed(seed, crashSize(seed))
-		if err := d.Put(ctx, name, sealed); err != nil {
+		_, sealed := storetest.Sealed(seed, crashSize(seed))
+		if err := d.Put(ctx, sealed.Named()); err != nil {
 			return err
 		}
 	}

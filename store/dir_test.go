@@ -42,7 +42,7 @@ func TestShared(t *testing.T) {
 	}
 	defer shared.Close()
 	name, sealed := storetest.Sealed(1, 5000)
-	if err := d.Put(t.Context(), name, sealed); err != nil {
+	if err := d.Put(t.Context(), sealed.Named()); err != nil {
 		t.Fatal(err)
 	}
 	// Another process opens and closes while the owner's chunk is pending: it
@@ -109,7 +109,7 @@ func TestForeignFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "origin")
 	d := mustOpen(t, path)
 	name, sealed := storetest.Sealed(1, 10)
-	if err := d.Put(t.Context(), name, sealed); err != nil {
+	if err := d.Put(t.Context(), sealed.Named()); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Sync(t.Context()); err != nil {
@@ -156,8 +156,8 @@ func TestFullDisk(t *testing.T) {
 	defer d.Close()
 	fits := 0
 	for ; ; fits++ {
-		name, sealed := storetest.Sealed(uint64(fits), 256<<10)
-		err := d.Put(t.Context(), name, sealed)
+		_, sealed := storetest.Sealed(uint64(fits), 256<<10)
+		err := d.Put(t.Context(), sealed.Named())
 		if err == nil {
 			continue
 		}

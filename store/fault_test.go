@@ -101,8 +101,8 @@ func openFaulty(t *testing.T) (*Dir, *faultyDisk) {
 func putSeeds(t *testing.T, d *Dir, seeds ...uint64) {
 	t.Helper()
 	for _, seed := range seeds {
-		name, sealed := storetest.Sealed(seed, 3000)
-		if err := d.Put(t.Context(), name, sealed); err != nil {
+		_, sealed := storetest.Sealed(seed, 3000)
+		if err := d.Put(t.Context(), sealed.Named()); err != nil {
 			t.Fatalf("Put: %v", err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestLost(t *testing.T) {
 		wantThere(t, d, 2)
 	}
 	disk.set(failOn("write", 1, syscall.ENOSPC))
-	if err := d.Put(t.Context(), name, sealed); thaw.KindOf(err) != thaw.Unavailable {
+	if err := d.Put(t.Context(), sealed.Named()); thaw.KindOf(err) != thaw.Unavailable {
 		t.Errorf("Put: %v; want an error of kind unavailable", err)
 	}
 	if d.Sync(t.Context()) == nil {
@@ -250,11 +250,11 @@ func TestLost(t *testing.T) {
 func TestPutFails(t *testing.T) {
 	d, disk := openFaulty(t)
 	disk.set(failOn("write", 1, syscall.ENOSPC))
-	name, sealed := storetest.Sealed(1, 3000)
+	_, sealed := storetest.Sealed(1, 3000)
 	errs := make([]error, 8)
 	var group sync.WaitGroup
 	for i := range errs {
-		group.Go(func() { errs[i] = d.Put(t.Context(), name, sealed) })
+		group.Go(func() { errs[i] = d.Put(t.Context(), sealed.Named()) })
 	}
 	group.Wait()
 	failed := 0

@@ -75,17 +75,18 @@ func (m *Mem) Has(ctx context.Context, name thaw.ChunkName) (bool, error) {
 }
 
 // Put implements [thaw.ChunkSink].
-func (m *Mem) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedChunk) error {
+func (m *Mem) Put(ctx context.Context, chunk thaw.NamedChunk) error {
+	name := chunk.Name()
 	if err := ctx.Err(); err != nil {
 		return thaw.Wrap("store: put "+name.String(), err)
 	}
-	if err := CheckChunk(name, sealed); err != nil {
+	if err := CheckChunk(chunk); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.chunks[name] == nil && m.pending[name] == nil {
-		m.pending[name] = append(thaw.SealedChunk{}, sealed...)
+		m.pending[name] = append(thaw.SealedChunk{}, chunk.Sealed()...)
 	}
 	return nil
 }

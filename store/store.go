@@ -59,15 +59,16 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// CheckChunk is the border through which bytes enter any store: they must have
-// their name ([thaw.Invalid] else) and be no longer than a chunk can be
-// ([thaw.TooLarge]).
-func CheckChunk(name thaw.ChunkName, sealed thaw.SealedChunk) error {
-	if len(sealed) > MaxChunkBytes {
-		return thaw.Errorf("store: put "+name.String(), thaw.TooLarge, "%d bytes are more than a chunk can have", len(sealed))
+// CheckChunk is the border through which chunks enter any store. That the bytes
+// have their name is what the type says; they must be no longer than a chunk can
+// be ([thaw.TooLarge]), and the zero value is [thaw.Invalid].
+func CheckChunk(chunk thaw.NamedChunk) error {
+	op := "store: put " + chunk.Name().String()
+	if n := len(chunk.Sealed()); n > MaxChunkBytes {
+		return thaw.Errorf(op, thaw.TooLarge, "%d bytes are more than a chunk can have", n)
 	}
-	if thaw.NameOf(sealed) != name {
-		return thaw.Errorf("store: put "+name.String(), thaw.Invalid, "the bytes have another name")
+	if chunk.Name().IsZero() {
+		return thaw.Errorf(op, thaw.Invalid, "it is no chunk")
 	}
 	return nil
 }

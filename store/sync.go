@@ -39,18 +39,18 @@ func (p *pendingChunk) hidesLocked() bool { return p.state != writing || p.wasLo
 
 // Put implements [thaw.ChunkSink]. Of several concurrent Puts of one chunk one
 // writes and the others wait for it.
-func (d *Dir) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedChunk) error {
-	op := "store: put " + name.String()
+func (d *Dir) Put(ctx context.Context, chunk thaw.NamedChunk) error {
+	op := "store: put " + chunk.Name().String()
 	if err := ctx.Err(); err != nil {
 		return thaw.Wrap(op, err)
 	}
-	if err := CheckChunk(name, sealed); err != nil {
+	if err := CheckChunk(chunk); err != nil {
 		return err
 	}
 	for {
-		p, mine := d.reserve(name)
+		p, mine := d.reserve(chunk.Name())
 		if mine {
-			return diskError(op, d.write(p, sealed))
+			return diskError(op, d.write(p, chunk.Sealed()))
 		}
 		if p == nil {
 			return nil
@@ -191,8 +191,8 @@ func (d *Dir) commit(ctx context.Context, batch []*pendingChunk) error {
 // bytes again. Reading them back is safe because their name is checked.
 func (d *Dir) rewrite(p *pendingChunk) error {
 	sealed, err := readBounded(p.path)
-	if err == nil {
-		err = CheckChunk(p.name, sealed)
+	if err == nil && thaw.NameOf(sealed) != p.name {
+		err = thaw.Errorf("store: write again "+p.name.String(), thaw.Corrupt, "the bytes have another name")
 	}
 	if err != nil {
 		d.setStates([]*pendingChunk{p}, lost)

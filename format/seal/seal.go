@@ -66,14 +66,15 @@ func mac(key, msg []byte) []byte {
 }
 
 // Seal seals the packed bytes of a chunk (the output of chunk.Pack) and returns
-// them in a new slice of the same length, with the key that opens them and
-// their name. It is a pure function of salt and packed, and does not modify
-// packed.
-func Seal(salt Salt, packed []byte) (thaw.SealedChunk, Key, thaw.ChunkName) {
+// them with their name and the key that opens them. What it returns is a pure
+// function of salt and packed, which it does not modify. The sealed bytes
+// overwrite dst where that has room, else they are in a new slice; dst and
+// packed must not overlap.
+func Seal(dst []byte, salt Salt, packed []byte) (thaw.NamedChunk, Key) {
 	key := Key(mac(salt[:], packed))
-	sealed := make(thaw.SealedChunk, len(packed))
+	sealed := thaw.SealedChunk(slices.Grow(dst[:0], len(packed))[:len(packed)])
 	keystream(key).XORKeyStream(sealed, packed)
-	return sealed, key, thaw.NameOf(sealed)
+	return sealed.Named(), key
 }
 
 // Open appends the packed bytes of sealed to dst and returns the longer slice;

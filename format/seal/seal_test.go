@@ -39,7 +39,8 @@ func TestVectors(t *testing.T) {
 	for _, v := range vectors {
 		got := v
 		salt := DeriveSalt(unhex(t, v.Master), v.Domain, v.Root)
-		sealed, key, name := Seal(salt, unhex(t, v.Packed))
+		chunk, key := Seal(nil, salt, unhex(t, v.Packed))
+		sealed, name := chunk.Sealed(), chunk.Name()
 		got.Salt, got.Key, got.Name = hex.EncodeToString(salt[:]), hex.EncodeToString(key[:]), name.String()
 		got.Sealed = hex.EncodeToString(sealed[:min(64, len(sealed))])
 		if got != v {
@@ -67,12 +68,17 @@ func FuzzSealOpen(f *testing.F) {
 		before := bytes.Clone(packed)
 		master := bytes.Repeat([]byte{7}, MinMasterBytes)
 		salt := DeriveSalt(master, thaw.Domain(domain), thaw.RootID(root))
-		sealed, key, name := Seal(salt, packed)
+		chunk, key := Seal(nil, salt, packed)
+		sealed, name := chunk.Sealed(), chunk.Name()
 		if !bytes.Equal(packed, before) {
 			t.Fatal("Seal changed its input")
 		}
 		if thaw.NameOf(sealed) != name || sha256.Sum256(sealed) != name {
 			t.Fatal("the name is not the hash of the sealed bytes")
+		}
+		used := bytes.Repeat([]byte{1}, len(packed)+1)
+		if again, _ := Seal(used, salt, packed); !bytes.Equal(again.Sealed(), sealed) || again.Name() != name || !bytes.HasPrefix(used, sealed) {
+			t.Fatal("sealing into used memory made something else, or took other memory")
 		}
 		if got := Open(key, sealed, []byte("before")); string(got) != "before"+string(packed) {
 			t.Fatal("opened to other bytes")
@@ -89,14 +95,15 @@ func TestDomainsAndRootsNeverMeet(t *testing.T) {
 		d1, r1 := part.Draw(t, "d1"), part.Draw(t, "r1")
 		d2, r2 := part.Draw(t, "d2"), part.Draw(t, "r2")
 		master := bytes.Repeat([]byte{1}, MinMasterBytes)
-		_, k1, n1 := Seal(DeriveSalt(master, thaw.Domain(d1), thaw.RootID(r1)), packed)
-		_, k2, n2 := Seal(DeriveSalt(master, thaw.Domain(d2), thaw.RootID(r2)), packed)
+		c1, k1 := Seal(nil, DeriveSalt(master, thaw.Domain(d1), thaw.RootID(r1)), packed)
+		c2, k2 := Seal(nil, DeriveSalt(master, thaw.Domain(d2), thaw.RootID(r2)), packed)
+		n1, n2 := c1.Name(), c2.Name()
 		same := d1 == d2 && r1 == r2
 		if (n1 == n2) != same || (k1 == k2) != same {
 			t.Fatalf("(%q,%q) and (%q,%q): names equal %v", d1, r1, d2, r2, n1 == n2)
 		}
-		_, _, n3 := Seal(DeriveSalt(bytes.Repeat([]byte{2}, MinMasterBytes), thaw.Domain(d1), thaw.RootID(r1)), packed)
-		if n3 == n1 {
+		c3, _ := Seal(nil, DeriveSalt(bytes.Repeat([]byte{2}, MinMasterBytes), thaw.Domain(d1), thaw.RootID(r1)), packed)
+		if c3.Name() == n1 {
 			t.Fatal("two master secrets make one name")
 		}
 	})
@@ -110,7 +117,8 @@ func TestSealedBytesShowNothing(t *testing.T) {
 	for at := range 64 {
 		packed := bytes.Repeat([]byte{0}, 4096)
 		copy(packed[at:], marker)
-		sealed, _, _ := Seal(salt, packed)
+		chunk, _ := Seal(nil, salt, packed)
+		sealed := chunk.Sealed()
 		for n := 8; n <= len(marker); n++ {
 			if bytes.Contains(sealed, marker[:n]) {
 				t.Fatalf("%d bytes of the marker at %d are in the sealed bytes", n, at)
@@ -152,8 +160,9 @@ func TestTableCipherRefusesWhatItDidNotMake(t *testing.T) {
 func BenchmarkSeal(b *testing.B) {
 	salt := DeriveSalt(make([]byte, MinMasterBytes), "public", "r1")
 	packed := make([]byte, thaw.MaxChunkBytes)
+	sealed := make([]byte, len(packed))
 	b.SetBytes(int64(len(packed)))
 	for b.Loop() {
-		Seal(salt, packed)
+		Seal(sealed, salt, packed)
 	}
 }

@@ -310,11 +310,11 @@ type brokenSink struct {
 
 var errDisk = thaw.Errorf("disk", thaw.Unavailable, "it is full")
 
-func (s *brokenSink) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedChunk) error {
+func (s *brokenSink) Put(ctx context.Context, chunk thaw.NamedChunk) error {
 	if s.left.Add(-1) < 0 {
 		return errDisk
 	}
-	return s.ChunkSink.Put(ctx, name, sealed)
+	return s.ChunkSink.Put(ctx, chunk)
 }
 
 func (s *brokenSink) Sync(ctx context.Context) error {

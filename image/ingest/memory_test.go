@@ -112,7 +112,7 @@ type countingSink struct{ puts atomic.Int64 }
 
 func (s *countingSink) Has(context.Context, thaw.ChunkName) (bool, error) { return false, nil }
 
-func (s *countingSink) Put(context.Context, thaw.ChunkName, thaw.SealedChunk) error {
+func (s *countingSink) Put(context.Context, thaw.NamedChunk) error {
 	s.puts.Add(1)
 	return nil
 }

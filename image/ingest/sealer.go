@@ -91,11 +91,10 @@ func (s *sealer) stop() error {
 }
 
 func (s *sealer) work(ctx context.Context) {
-	var packed []byte
+	var scratch scratch
 	for j := range s.jobs {
 		if ctx.Err() == nil {
-			var err error
-			if packed, err = s.seal(ctx, j, packed[:0]); err != nil {
+			if err := s.seal(ctx, j, &scratch); err != nil {
 				s.fail(err)
 			}
 		}
@@ -112,34 +111,39 @@ func (s *sealer) fail(err error) {
 	s.cancel(err)
 }
 
-// seal does one job; packed is scratch space, which it returns.
-func (s *sealer) seal(ctx context.Context, j job, packed []byte) ([]byte, error) {
+// scratch is a worker's memory for the forms of a chunk, used again for the next.
+type scratch struct{ packed, sealed []byte }
+
+// seal does one job.
+func (s *sealer) seal(ctx context.Context, j job, m *scratch) error {
 	if chunk.IsZero(j.pages) {
 		s.counters.zero.Add(1)
-		return packed, nil
+		return nil
 	}
-	packed = chunk.Pack(packed, j.pages)
-	bytes, key, name := seal.Seal(s.salts[j.domain], packed)
-	*j.to = sealed{name: name, key: key, bytes: uint32(len(bytes))}
+	m.packed = chunk.Pack(m.packed[:0], j.pages)
+	named, key := seal.Seal(m.sealed, s.salts[j.domain], m.packed)
+	m.sealed = named.Sealed()
+	name, bytes := named.Name(), len(m.sealed)
+	*j.to = sealed{name: name, key: key, bytes: uint32(bytes)}
 	if !s.claim(name) {
 		s.counters.shared.Add(1)
-		return packed, nil
+		return nil
 	}
 	if has, err := s.sink.Has(ctx, name); err != nil {
-		return packed, err
+		return err
 	} else if has {
 		s.counters.shared.Add(1)
-		return packed, nil
+		return nil
 	}
-	if err := s.sink.Put(ctx, name, bytes); err != nil {
-		return packed, err
+	if err := s.sink.Put(ctx, named); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.known[name] = true
 	s.mu.Unlock()
 	s.counters.fresh.Add(1)
-	s.counters.freshBytes.Add(int64(len(bytes)))
-	return packed, nil
+	s.counters.freshBytes.Add(int64(bytes))
+	return nil
 }
 
 // claim reports whether the caller is the first to meet that chunk.

@@ -64,9 +64,9 @@ func newImage(t *testing.T, chunks int) (*image, *counting) {
 				plain[i] = byte(random.Uint32())
 			}
 			clear(plain[len(plain)-random.IntN(thaw.BlockBytes):])
-			sealed, key, name := seal.Seal(salt, chunk.Pack(nil, plain))
-			c.Name, c.Key, c.SealedBytes = name, key, uint32(len(sealed))
-			if err := img.store.Put(ctx, name, sealed); err != nil {
+			named, key := seal.Seal(nil, salt, chunk.Pack(nil, plain))
+			c.Name, c.Key, c.SealedBytes = named.Name(), key, uint32(len(named.Sealed()))
+			if err := img.store.Put(ctx, named); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -87,11 +87,12 @@ func (b *Bucket) head(ctx context.Context, what, key string) error {
 // as it is; else it is looked for and then put. What may come in between is
 // harmless: under one name there are never two contents, so whoever overwrites
 // a chunk overwrites it with the same bytes.
-func (b *Bucket) Put(ctx context.Context, name thaw.ChunkName, sealed thaw.SealedChunk) error {
+func (b *Bucket) Put(ctx context.Context, chunk thaw.NamedChunk) error {
+	name, sealed := chunk.Name(), chunk.Sealed()
 	if err := ctx.Err(); err != nil {
 		return thaw.Wrap("store: put "+name.String(), err)
 	}
-	if err := store.CheckChunk(name, sealed); err != nil {
+	if err := store.CheckChunk(chunk); err != nil {
 		return err
 	}
 	what, key := "store: put "+name.String(), b.chunkKey(name)

@@ -79,13 +79,13 @@ func TestWhatPassesIsTriedAgain(t *testing.T) {
 			if !c.onlyWithBytes {
 				before := count(b, "put", c.result)
 				proxy.Fail(3, s3test.Method(http.MethodPut), c.fault)
-				if err := b.Put(t.Context(), chunk, sealed); err != nil {
+				if err := b.Put(t.Context(), sealed.Named()); err != nil {
 					t.Fatalf("Put: %v", err)
 				}
 				if n := count(b, "put", c.result) - before; n != 3 {
 					t.Errorf("%d puts are counted as %s, want 3: %+v", n, c.result, b.Stats().Requests)
 				}
-			} else if err := b.Put(t.Context(), chunk, sealed); err != nil {
+			} else if err := b.Put(t.Context(), sealed.Named()); err != nil {
 				t.Fatal(err)
 			}
 			before := count(b, "get", c.result)
@@ -108,7 +108,7 @@ func TestWhatPassesIsTriedAgain(t *testing.T) {
 func TestWhatDoesNotPass(t *testing.T) {
 	proxy, b := behindProxy(t, quick)
 	chunk, sealed := storetest.Sealed(1, 10_000)
-	if err := b.Put(t.Context(), chunk, sealed); err != nil {
+	if err := b.Put(t.Context(), sealed.Named()); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -164,7 +164,7 @@ func TestBudget(t *testing.T) {
 	o.RetryBudget, o.RetryFor = 20, time.Minute
 	proxy, b := behindProxy(t, o)
 	chunk, sealed := storetest.Sealed(1, 1000)
-	if err := b.Put(t.Context(), chunk, sealed); err != nil {
+	if err := b.Put(t.Context(), sealed.Named()); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Fail(-1, s3test.Any, s3test.Status(503, "SlowDown"))
@@ -205,7 +205,7 @@ func TestServerThatIsGone(t *testing.T) {
 	o.RetryBudget = 3
 	b := mustOpen(t, s3test.URL(server.Endpoint, "origin", ""), o)
 	chunk, sealed := storetest.Sealed(1, 1000)
-	if err := b.Put(t.Context(), chunk, sealed); err != nil {
+	if err := b.Put(t.Context(), sealed.Named()); err != nil {
 		t.Fatal(err)
 	}
 	server.Stop()
@@ -279,7 +279,7 @@ func TestWithoutConditionalPut(t *testing.T) {
 		chunk, sealed := storetest.Sealed(uint64(seed), 1000)
 		for _, want := range [][]string{want, {"HEAD"}} { // new, then known
 			proxy.Seen()
-			if err := b.Put(t.Context(), chunk, sealed); err != nil {
+			if err := b.Put(t.Context(), sealed.Named()); err != nil {
 				t.Fatal(err)
 			}
 			seen := proxy.Seen()

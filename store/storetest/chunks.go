@@ -19,7 +19,7 @@ func ChunkSource(t *testing.T, open Open) {
 	t.Run("canceled", func(t *testing.T) {
 		s := open(t)
 		name, sealed := Sealed(1, 100)
-		mustPut(t, s, name, sealed)
+		mustPut(t, s, sealed)
 		mustSync(t, s)
 		_, err := s.Get(canceled(t), name)
 		wantKind(t, "Get with an ended context", err, thaw.Canceled)
@@ -35,8 +35,8 @@ func ChunkSource(t *testing.T, open Open) {
 			s := open(t)
 			name, sealed := Sealed(2, 5000)
 			other, otherSealed := Sealed(3, 5000)
-			mustPut(t, s, name, sealed)
-			mustPut(t, s, other, otherSealed)
+			mustPut(t, s, sealed)
+			mustPut(t, s, otherSealed)
 			mustSync(t, s)
 			s.Damage(name, damage(bytes.Clone(sealed)))
 			for range 2 { // it is kept for the operator, not dropped
@@ -53,7 +53,7 @@ func ChunkSink(t *testing.T, open Open) {
 	t.Run("visible only after Sync", func(t *testing.T) {
 		s := open(t)
 		name, sealed := Sealed(1, 4096)
-		mustPut(t, s, name, sealed)
+		mustPut(t, s, sealed)
 		wantUnpublished(t, s, name)
 		mustSync(t, s)
 		wantStored(t, s, name, sealed)
@@ -61,10 +61,10 @@ func ChunkSink(t *testing.T, open Open) {
 	t.Run("Put may be repeated", func(t *testing.T) {
 		s := open(t)
 		name, sealed := Sealed(1, 4096)
-		mustPut(t, s, name, sealed)
-		mustPut(t, s, name, sealed)
+		mustPut(t, s, sealed)
+		mustPut(t, s, sealed)
 		mustSync(t, s)
-		mustPut(t, s, name, sealed)
+		mustPut(t, s, sealed)
 		wantStored(t, s, name, sealed)
 		mustSync(t, s)
 		mustSync(t, s)
@@ -74,7 +74,7 @@ func ChunkSink(t *testing.T, open Open) {
 		s := open(t)
 		name, sealed := Sealed(1, 4096)
 		mine := slices.Clone(sealed)
-		mustPut(t, s, name, mine)
+		mustPut(t, s, mine)
 		clear(mine)
 		mustSync(t, s)
 		wantStored(t, s, name, sealed)
@@ -84,10 +84,10 @@ func ChunkSink(t *testing.T, open Open) {
 	t.Run("canceled", func(t *testing.T) {
 		s := open(t)
 		name, sealed := Sealed(1, 100)
-		wantKind(t, "Put with an ended context", s.Put(canceled(t), name, sealed), thaw.Canceled)
+		wantKind(t, "Put with an ended context", s.Put(canceled(t), sealed.Named()), thaw.Canceled)
 		_, err := s.Has(canceled(t), name)
 		wantKind(t, "Has with an ended context", err, thaw.Canceled)
-		mustPut(t, s, name, sealed)
+		mustPut(t, s, sealed)
 		wantKind(t, "Sync with an ended context", s.Sync(canceled(t)), thaw.Canceled)
 		wantUnpublished(t, s, name)
 		mustSync(t, s) // what the failed Sync left is covered by the next
@@ -98,8 +98,8 @@ func ChunkSink(t *testing.T, open Open) {
 func sizes(t *testing.T, s Store) {
 	lengths := []int{0, 1, 4095, 4096, 4097, thaw.MaxChunkBytes, thaw.MaxChunkBytes + 200}
 	for _, n := range lengths {
-		name, sealed := Sealed(uint64(n), n)
-		mustPut(t, s, name, sealed)
+		_, sealed := Sealed(uint64(n), n)
+		mustPut(t, s, sealed)
 	}
 	mustSync(t, s)
 	for _, n := range lengths {
@@ -110,17 +110,14 @@ func sizes(t *testing.T, s Store) {
 
 func refused(t *testing.T, s Store) {
 	name, sealed := Sealed(1, 100)
-	other, _ := Sealed(2, 100)
-	wantKind(t, "Put under another name", s.Put(t.Context(), other, sealed), thaw.Invalid)
-	wantKind(t, "Put of fewer bytes", s.Put(t.Context(), name, sealed[:99]), thaw.Invalid)
-	wantKind(t, "Put under the zero name", s.Put(t.Context(), thaw.ChunkName{}, sealed), thaw.Invalid)
+	wantKind(t, "Put of no chunk", s.Put(t.Context(), thaw.NamedChunk{}), thaw.Invalid)
 	big, bigSealed := Sealed(3, 1<<20)
-	wantKind(t, "Put of more than a chunk", s.Put(t.Context(), big, bigSealed), thaw.TooLarge)
+	wantKind(t, "Put of more than a chunk", s.Put(t.Context(), bigSealed.Named()), thaw.TooLarge)
 	mustSync(t, s)
-	for _, n := range []thaw.ChunkName{name, other, big, {}} {
+	for _, n := range []thaw.ChunkName{name, big, {}} {
 		wantAbsent(t, s, n)
 	}
-	mustPut(t, s, name, sealed) // a refusal leaves nothing behind
+	mustPut(t, s, sealed) // a refusal leaves nothing behind
 	mustSync(t, s)
 	wantStored(t, s, name, sealed)
 }
@@ -137,12 +134,12 @@ func ChunkLister(t *testing.T, open Open) {
 		want := make(map[thaw.ChunkName]int64)
 		for i := range 300 {
 			name, sealed := Sealed(uint64(i), i)
-			mustPut(t, s, name, sealed)
+			mustPut(t, s, sealed)
 			want[name] = int64(i)
 		}
 		mustSync(t, s)
 		name, sealed := Sealed(1000, 10)
-		mustPut(t, s, name, sealed)
+		mustPut(t, s, sealed)
 		if _, durable := s.(Durable); durable {
 			want[name] = 10
 		} // else it is not published: not listed
@@ -162,8 +159,8 @@ func ChunkLister(t *testing.T, open Open) {
 	t.Run("the caller may stop", func(t *testing.T) {
 		s := open(t)
 		for i := range 10 {
-			name, sealed := Sealed(uint64(i), 10)
-			mustPut(t, s, name, sealed)
+			_, sealed := Sealed(uint64(i), 10)
+			mustPut(t, s, sealed)
 		}
 		mustSync(t, s)
 		n := 0
@@ -181,8 +178,8 @@ func ChunkLister(t *testing.T, open Open) {
 	})
 	t.Run("canceled", func(t *testing.T) {
 		s := open(t)
-		name, sealed := Sealed(1, 10)
-		mustPut(t, s, name, sealed)
+		_, sealed := Sealed(1, 10)
+		mustPut(t, s, sealed)
 		mustSync(t, s)
 		var last error
 		for _, err := range s.Chunks(canceled(t)) {

@@ -34,7 +34,7 @@ func Concurrency(t *testing.T, open Open) {
 // putSyncGet is what an ingest relies on: after its own Sync its chunk is
 // there, whoever wrote it.
 func putSyncGet(ctx context.Context, s Store, name thaw.ChunkName, sealed thaw.SealedChunk) error {
-	if err := s.Put(ctx, name, sealed); err != nil {
+	if err := s.Put(ctx, sealed.Named()); err != nil {
 		return err
 	}
 	if err := s.Sync(ctx); err != nil {
@@ -58,8 +58,8 @@ func overlap(t *testing.T, s Store) {
 				seeds := make([]uint64, perBatch)
 				for i := range seeds {
 					seeds[i] = r.Uint64N(distinct)
-					name, sealed := Sealed(seeds[i], 2000)
-					if err := s.Put(t.Context(), name, sealed); err != nil {
+					_, sealed := Sealed(seeds[i], 2000)
+					if err := s.Put(t.Context(), sealed.Named()); err != nil {
 						return err
 					}
 				}
@@ -118,8 +118,8 @@ func visibleIsWhole(t *testing.T, s Store) {
 		}
 	})
 	for seed := range uint64(distinct) {
-		name, sealed := Sealed(seed, 3000)
-		mustPut(t, s, name, sealed)
+		_, sealed := Sealed(seed, 3000)
+		mustPut(t, s, sealed)
 		if seed%20 == 19 {
 			mustSync(t, s)
 		}

@@ -57,9 +57,9 @@ func Sealed(seed uint64, n int) (thaw.ChunkName, thaw.SealedChunk) {
 	return thaw.NameOf(b), b
 }
 
-func mustPut(t *testing.T, s Store, name thaw.ChunkName, sealed thaw.SealedChunk) {
+func mustPut(t *testing.T, s Store, sealed thaw.SealedChunk) {
 	t.Helper()
-	if err := s.Put(t.Context(), name, sealed); err != nil {
+	if err := s.Put(t.Context(), sealed.Named()); err != nil {
 		t.Fatalf("Put: %v", err)
 	}
 }

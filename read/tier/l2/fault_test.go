@@ -65,7 +65,7 @@ func oneServerFails(t *testing.T, fault func(*testing.T, *memcachedtest.Server))
 	origin := store.NewMem()
 	for i := range readers * chunksEach {
 		name, sealed := tiertest.Chunk(uint64(i), chunkBytes)
-		if err := origin.Put(t.Context(), name, sealed); err != nil {
+		if err := origin.Put(t.Context(), sealed.Named()); err != nil {
 			t.Fatal(err)
 		}
 		l.Put(name, sealed)
