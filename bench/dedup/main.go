@@ -1,7 +1,8 @@
 // Command dedup measures what a family of images costs the store, metadata and
-// manifests included, against storing each different file once. It also prints
-// what each image added: that of a one-line change is the file, its group and
-// the metadata.
+// manifests included, against storing each different file once and against
+// fixed pieces of the same trees as mkfs.erofs makes images of them. It also
+// prints what each image added: of an update (":2") the changed files, a group
+// and the metadata.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"thaw.dev/thaw"
 	"thaw.dev/thaw/bench/measure"
 )
 
@@ -26,8 +28,9 @@ const family = "go-hello:1,go-hello:2,node-api:1,node-api:2,node-api:3,py-hello:
 func main() {
 	log.SetFlags(0)
 	names := flag.String("images", family, "images of bench/images, separated by commas")
+	fixed := flag.Bool("fixed", true, "also unpack each image, make an EROFS image of it and cut that")
 	flag.Parse()
-	if err := run(context.Background(), strings.Split(*names, ",")); err != nil {
+	if err := run(context.Background(), strings.Split(*names, ","), *fixed); err != nil {
 		log.Fatal("bench/dedup: ", err)
 	}
 }
@@ -41,41 +44,80 @@ type cost struct {
 
 func (c cost) bytes() int64 { return c.chunkBytes + c.objectsBytes }
 
-func run(ctx context.Context, tags []string) error {
-	b, err := measure.Open(ctx)
+// bench is what is known of the images so far.
+type bench struct {
+	*measure.Bench
+	layout string
+	files  map[[32]byte]int64 // each different content, and its size
+	pieces *pieces            // nil without that peer
+
+	fileBytes, uniqueBytes int64 // of all files, and of each content once
+	stored                 cost
+}
+
+func run(ctx context.Context, tags []string, fixed bool) error {
+	server, err := measure.Open(ctx)
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	layout, err := b.Images(ctx, "zstd", tags...)
-	if err != nil {
+	defer server.Close()
+	b := &bench{Bench: server, files: map[[32]byte]int64{}}
+	if fixed {
+		b.pieces = &pieces{known: map[[32]byte]bool{}}
+	}
+	if b.layout, err = server.Images(ctx, "gzip", tags...); err != nil { // umoci reads no zstd
 		return err
 	}
-	files := map[[32]byte]int64{}
-	var before cost
-	var fileBytes, all int64
-	fmt.Printf("%-14s %10s %10s %8s %10s\n", "image", "files MB", "new MB", "chunks", "new files")
+	fmt.Printf("%-14s %10s %10s %8s %10s  %s\n", "image", "files MB", "new MB", "chunks", "new files", "of an update: new MB to its files, a group and metadata")
 	for _, tag := range tags {
-		total, added, err := addFiles(files, layout, tag)
-		if err != nil {
-			return err
+		if err := b.add(ctx, tag); err != nil {
+			return fmt.Errorf("%s: %w", tag, err)
 		}
-		if err := b.Create(ctx, layout, tag, strings.ReplaceAll(tag, ":", "-")); err != nil {
-			return err
-		}
-		now, err := stored(filepath.Join(b.Dir, "data", "origin"))
-		if err != nil {
-			return err
-		}
-		fmt.Printf("%-14s %10.1f %10.2f %8d %10.2f\n", tag, mb(total), mb(now.bytes()-before.bytes()), now.chunks-before.chunks, mb(added))
-		before, fileBytes, all = now, fileBytes+added, all+total
 	}
-	fmt.Printf("%d images, %.0f MB of files\n", len(tags), mb(all))
-	fmt.Printf("each file once     %.1f MB in %d files\n", mb(fileBytes), len(files))
-	fmt.Printf("thaw               %.1f MB in %d chunks, and %.1f MB of manifests\n", mb(before.chunkBytes), before.chunks, mb(before.objectsBytes))
-	fmt.Printf("%-44s %.3f (promised 1.15)\n", "unique bytes, thaw to whole files", float64(before.bytes())/float64(fileBytes))
-	fmt.Printf("%-44s %.0f KiB (promised 150 or more)\n", "mean stored chunk", float64(before.chunkBytes)/float64(before.chunks)/1024)
+	fmt.Printf("%d images, %.0f MB of files\n", len(tags), mb(b.fileBytes))
+	fmt.Printf("each file once     %.1f MB in %d files\n", mb(b.uniqueBytes), len(b.files))
+	fmt.Printf("thaw               %.1f MB in %d chunks, and %.1f MB of manifests\n", mb(b.stored.chunkBytes), b.stored.chunks, mb(b.stored.objectsBytes))
+	fmt.Printf("%-44s %.3f (promised 1.15)\n", "unique bytes, thaw to whole files", float64(b.stored.bytes())/float64(b.uniqueBytes))
+	fmt.Printf("%-44s %.0f KiB (promised 150 or more)\n", "mean stored chunk", float64(b.stored.chunkBytes)/float64(b.stored.chunks)/1024)
+	if fixed {
+		fmt.Printf("mkfs.erofs, cut    %.1f MB in %d pieces of 512 KiB\n", mb(b.pieces.bytes), len(b.pieces.known))
+		fmt.Printf("%-44s %.3f\n", "unique bytes, thaw to those", float64(b.stored.bytes())/float64(b.pieces.bytes))
+	}
 	return nil
+}
+
+// add takes one more image in everywhere.
+func (b *bench) add(ctx context.Context, tag string) error {
+	total, added, err := addFiles(b.files, b.layout, tag)
+	if err != nil {
+		return err
+	}
+	function := strings.ReplaceAll(tag, ":", "-")
+	if err := b.Create(ctx, b.layout, tag, function); err != nil {
+		return err
+	}
+	now, err := stored(filepath.Join(b.Dir, "data", "origin"))
+	if err != nil {
+		return err
+	}
+	fresh := cost{now.chunks - b.stored.chunks, now.chunkBytes - b.stored.chunkBytes, now.objectsBytes - b.stored.objectsBytes}
+	b.stored, b.fileBytes, b.uniqueBytes = now, b.fileBytes+total, b.uniqueBytes+added
+	fmt.Printf("%-14s %10.1f %10.2f %8d %10.2f", tag, mb(total), mb(fresh.bytes()), fresh.chunks, mb(added))
+	if strings.HasSuffix(tag, ":2") {
+		var report struct {
+			MetaBytes int64 `json:"metaBytes"`
+		}
+		if err := b.ThawJSON(ctx, &report, "image", "inspect", function); err != nil {
+			return err
+		}
+		allowed := added + thaw.MaxChunkBytes + report.MetaBytes + fresh.objectsBytes
+		fmt.Printf("  %.2f to %.2f (promised: no more)", mb(fresh.bytes()), mb(allowed))
+	}
+	fmt.Println()
+	if b.pieces == nil {
+		return nil
+	}
+	return b.pieces.add(ctx, filepath.Join(b.Dir, "plain"), b.layout+":"+tag)
 }
 
 func mb(n int64) float64 { return float64(n) / 1e6 }

@@ -1,122 +1,161 @@
 // Command ingest measures how fast an image becomes a function's: from
 // create-function until the function is active, in bytes of uncompressed layer
-// a second. Beside it, in the same run, what merely has to be done to the bytes
-// of the layers: decompress them and hash them, by command-line tools.
+// a second, its layers stored plain, with zstd and with gzip. Beside it, in the
+// same run, what others make of the same layers: tar, with the digests checked
+// on the way as an ingest checks them, and umoci.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"thaw.dev/thaw/bench/measure"
 )
 
 func main() {
 	log.SetFlags(0)
-	list := flag.String("images", "zstd=big:1,plain=big:1,gzip=py-data:1", "how layers are stored, and which image, separated by commas")
+	tag := flag.String("image", "big:1", "image of bench/images")
+	forms := flag.String("stores", "plain,zstd,gzip", "how its layers are stored, separated by commas")
+	rounds := flag.Int("n", 3, "ingests of each, the store empty before each")
+	umoci := flag.Bool("umoci", true, "also unpack with umoci, where it reads the layers")
+	layouts := flag.String("layouts", "", "folder that keeps the images built for the next run; else they are built anew and removed")
 	flag.Parse()
-	for _, item := range strings.Split(*list, ",") {
-		store, tag, _ := strings.Cut(item, "=")
-		if err := run(context.Background(), store, tag); err != nil {
-			log.Fatal("bench/ingest: ", err)
+	for form := range strings.SplitSeq(*forms, ",") {
+		b := bench{tag: *tag, form: form, umoci: *umoci && form == "gzip"}
+		if err := b.run(context.Background(), *layouts, *rounds); err != nil {
+			log.Fatalf("bench/ingest: %s: %v", form, err)
 		}
 	}
 }
 
-// unpackers write a layer's uncompressed bytes to the standard output.
-var unpackers = map[string]string{"plain": "cat", "gzip": "gzip -dc", "zstd": "zstd -dcq"}
+// bench is the rounds on one image in one form.
+type bench struct {
+	tag, form string
+	umoci     bool // which knows neither plain layers nor zstd
 
-func run(ctx context.Context, store, tag string) error {
-	b, err := measure.Open(ctx) // a server of its own: the store is empty
+	layerBytes, files int64 // as the server tells
+	ingests, tars     []cost
+	umocis            []cost
+}
+
+// cost is what one pass over the layers took. The memory and the temporary
+// disk are of an ingest alone.
+type cost struct {
+	took, processor time.Duration
+	residentMB      int64
+	tempMB          int64
+}
+
+func (b *bench) run(ctx context.Context, layouts string, rounds int) error {
+	dir, err := os.MkdirTemp("", "thaw-bench-")
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	layout, err := b.Images(ctx, store, tag)
+	defer os.RemoveAll(dir)
+	layout, err := measure.BuildImages(ctx, cmp.Or(layouts, dir), b.form, b.tag)
 	if err != nil {
 		return err
 	}
-	if err := b.Push(ctx, layout, tag); err != nil {
-		return err
+	for range rounds {
+		if err := b.ingest(ctx, layout); err != nil {
+			return err
+		}
+		c, err := unpackWithTar(ctx, dir, layout, b.tag, b.form)
+		if err != nil {
+			return err
+		}
+		b.tars = append(b.tars, c)
+		if b.umoci {
+			if c, err = unpackWithUmoci(ctx, dir, layout, b.tag); err != nil {
+				return err
+			}
+			b.umocis = append(b.umocis, c)
+		}
 	}
-	before, err := measure.ProcessorTime(b.PID())
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	if err := b.CreatePushed(ctx, tag, "ingest"); err != nil {
-		return err
-	}
-	took := time.Since(start)
-	after, err := measure.ProcessorTime(b.PID())
-	if err != nil {
-		return err
-	}
-	peak, err := peakMB(b.PID())
-	if err != nil {
-		return err
-	}
-	var report struct {
-		LayerBytes int64 `json:"layerBytes"`
-		Files      int   `json:"files"`
-	}
-	if err := b.ThawJSON(ctx, &report, "image", "inspect", "ingest"); err != nil {
-		return err
-	}
-	floor, err := unpackAndHash(ctx, layout, tag, store)
-	if err != nil {
-		return err
-	}
-	rate := func(d time.Duration) float64 { return float64(report.LayerBytes) / 1e6 / d.Seconds() }
-	fmt.Printf("%s, %s layers: %.0f MB, %d files\n", tag, store, float64(report.LayerBytes)/1e6, report.Files)
-	fmt.Printf("  create to active   %6.2f s  %.0f MB/s (promised 250), %.1f s of processor, at most %d MB resident\n",
-		took.Seconds(), rate(took), (after - before).Seconds(), peak)
-	fmt.Printf("  %-18s %6.2f s  %.0f MB/s\n", unpackers[store]+" | sha256sum", floor.Seconds(), rate(floor))
-	fmt.Printf("%-44s %.2f\n", "time, ingest to unpacking and hashing", took.Seconds()/floor.Seconds())
+	b.print()
 	return nil
 }
 
-// unpackAndHash runs the tools over each layer, one after the other.
-func unpackAndHash(ctx context.Context, layout, tag, store string) (time.Duration, error) {
-	img, err := measure.Image(layout, tag)
+// ingest makes a function of the image on a server whose store is empty.
+func (b *bench) ingest(ctx context.Context, layout string) error {
+	server, err := measure.Open(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	manifest, err := img.Manifest()
+	defer server.Close()
+	if err := server.Push(ctx, layout, b.tag); err != nil {
+		return err
+	}
+	before, err := measure.ProcessorTime(server.PID())
 	if err != nil {
-		return 0, err
+		return err
 	}
+	watch := watchProcess(server.PID())
 	start := time.Now()
-	for _, layer := range manifest.Layers {
-		script := unpackers[store] + " < " + blob(layout, layer.Digest) + " | sha256sum > /dev/null"
-		if out, err := exec.CommandContext(ctx, "sh", "-c", script).CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("%s: %w: %s", script, err, out)
-		}
-	}
-	return time.Since(start), nil
-}
-
-func blob(layout string, digest v1.Hash) string {
-	return filepath.Join(layout, "blobs", digest.Algorithm, digest.Hex)
-}
-
-// peakMB is the most memory that a process had resident so far.
-func peakMB(pid int) (int, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	err = server.CreatePushed(ctx, b.tag, "ingest")
+	took := time.Since(start)
+	c, watched := watch.end()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	kib, err := strconv.Atoi(strings.Fields(rest)[0])
-	return kib >> 10, err
+	if watched != nil {
+		return watched
+	}
+	after, err := measure.ProcessorTime(server.PID())
+	if err != nil {
+		return err
+	}
+	c.took, c.processor = took, after-before
+	b.ingests = append(b.ingests, c)
+	var report struct {
+		LayerBytes int64 `json:"layerBytes"`
+		Files      int64 `json:"files"`
+	}
+	if err := server.ThawJSON(ctx, &report, "image", "inspect", "ingest"); err != nil {
+		return err
+	}
+	b.layerBytes, b.files = report.LayerBytes, report.Files
+	return nil
+}
+
+func (b *bench) print() {
+	fmt.Printf("%s, %s layers: %.0f MB uncompressed, %d files (n=%d)\n", b.tag, b.form, float64(b.layerBytes)/1e6, b.files, len(b.ingests))
+	ingest := median(b.ingests)
+	b.line("create to active (250 MB/s promised)", ingest)
+	fmt.Printf("  %-38s %d MB resident at most (512 MiB promised), %d MB of temporary disk\n", "", ingest.residentMB, ingest.tempMB)
+	b.compare("tar -x, digests checked", ingest, b.tars)
+	b.compare("umoci unpack", ingest, b.umocis)
+}
+
+func (b *bench) compare(name string, ingest cost, peers []cost) {
+	if len(peers) == 0 {
+		return
+	}
+	peer := median(peers)
+	b.line(name, peer)
+	fmt.Printf("  %-38s %.2f of its time, %.2f of its processor time\n", "ingest to that",
+		ingest.took.Seconds()/peer.took.Seconds(), ingest.processor.Seconds()/peer.processor.Seconds())
+}
+
+func (b *bench) line(name string, c cost) {
+	fmt.Printf("  %-38s %6.2f s  %4.0f MB/s  %6.2f s of processor, %.1f ns a byte\n", name,
+		c.took.Seconds(), float64(b.layerBytes)/1e6/c.took.Seconds(), c.processor.Seconds(), c.processor.Seconds()*1e9/float64(b.layerBytes))
+}
+
+// median is the round of the median time, with the most memory and disk that
+// any round took.
+func median(all []cost) cost {
+	sorted := slices.SortedFunc(slices.Values(all), func(x, y cost) int { return int(x.took - y.took) })
+	c := sorted[(len(sorted)-1)/2]
+	for _, other := range all {
+		c.residentMB, c.tempMB = max(c.residentMB, other.residentMB), max(c.tempMB, other.tempMB)
+	}
+	return c
 }

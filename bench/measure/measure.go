@@ -3,6 +3,7 @@
 package measure
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -80,17 +81,39 @@ func (b *Bench) Close() {
 	_ = os.RemoveAll(b.Dir)
 }
 
-// Images builds images into the layout of the bench, and returns its folder.
+// Images builds images into a layout of the bench, and returns its folder.
 func (b *Bench) Images(ctx context.Context, store string, names ...string) (string, error) {
+	return BuildImages(ctx, b.Dir, store, names...)
+}
+
+// BuildImages builds images with bench/images into a layout below dir, and
+// returns its folder. What it built there before it takes as it is. The packages
+// that images are made of are kept in THAW_CACHE, or .cache in the project's
+// root.
+func BuildImages(ctx context.Context, dir, store string, names ...string) (string, error) {
 	root, err := livetest.Root()
 	if err != nil {
 		return "", err
 	}
-	layout := filepath.Join(b.Dir, "oci-"+store+strings.ReplaceAll(names[0], ":", "-"))
-	args := append([]string{"run", "./bench/images", "-o", layout, "-cache", filepath.Join(root, ".cache", "debs"), "-store", store}, names...)
+	cache := cmp.Or(os.Getenv("THAW_CACHE"), filepath.Join(root, ".cache"))
+	layout := filepath.Join(dir, "oci-"+store+strings.ReplaceAll(names[0], ":", "-"))
+	if built(layout, names) {
+		return layout, nil
+	}
+	args := append([]string{"run", "./bench/images", "-o", layout, "-cache", filepath.Join(cache, "debs"), "-store", store}, names...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Stderr = root, os.Stderr
 	return layout, cmd.Run()
+}
+
+// built reports whether a layout holds all of the images.
+func built(layout string, names []string) bool {
+	for _, name := range names {
+		if _, err := Image(layout, name); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Create pushes an image of the layout and makes a function of it; it returns
