@@ -43,6 +43,7 @@ type bench struct {
 	layerBytes, files int64 // as the server tells
 	ingests, tars     []cost
 	umocis            []cost
+	decompressions    []cost
 }
 
 // cost is what one pass over the layers took. The memory and the temporary
@@ -72,6 +73,10 @@ func (b *bench) run(ctx context.Context, layouts string, rounds int) error {
 			return err
 		}
 		b.tars = append(b.tars, c)
+		if c, err = decompress(ctx, layout, b.tag, b.form); err != nil {
+			return err
+		}
+		b.decompressions = append(b.decompressions, c)
 		if b.umoci {
 			if c, err = unpackWithUmoci(ctx, dir, layout, b.tag); err != nil {
 				return err
@@ -132,6 +137,9 @@ func (b *bench) print() {
 	fmt.Printf("  %-38s %d MB resident at most (512 MiB promised), %d MB of temporary disk\n", "", ingest.residentMB, ingest.tempMB)
 	b.compare("tar -x, digests checked", ingest, b.tars)
 	b.compare("umoci unpack", ingest, b.umocis)
+	if b.form != "plain" {
+		b.compare(unpackers[b.form]+" alone", ingest, b.decompressions)
+	}
 }
 
 func (b *bench) compare(name string, ingest cost, peers []cost) {

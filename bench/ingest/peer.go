@@ -65,6 +65,30 @@ func unpackWithTar(ctx context.Context, dir, layout, tag, form string) (cost, er
 	return sum, err
 }
 
+// decompress decompresses the layers to nowhere, which no ingest of one layer
+// after the other can beat.
+func decompress(ctx context.Context, layout, tag, form string) (cost, error) {
+	img, err := measure.Image(layout, tag)
+	if err != nil {
+		return cost{}, err
+	}
+	manifest, err := img.Manifest()
+	if err != nil {
+		return cost{}, err
+	}
+	var sum cost
+	start := time.Now()
+	for _, layer := range manifest.Layers {
+		cmd := exec.CommandContext(ctx, "sh", "-c", unpackers[form]+` < "$0" > /dev/null`, blob(layout, layer.Digest))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return cost{}, fmt.Errorf("%s: %w: %s", unpackers[form], err, out)
+		}
+		sum.processor += processor(cmd)
+	}
+	sum.took = time.Since(start)
+	return sum, nil
+}
+
 // unpackWithUmoci unpacks the image and syncs it to the disk.
 func unpackWithUmoci(ctx context.Context, dir, layout, tag string) (cost, error) {
 	bundle := filepath.Join(dir, "umoci")

@@ -214,6 +214,7 @@ func (g *ingest) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	g.hold.close() // a Sync of the whole file system would write it to the disk
 	if err := g.options.Sink.Sync(ctx); err != nil {
 		return Result{}, err
 	}
