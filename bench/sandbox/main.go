@@ -56,7 +56,7 @@ func run(ctx context.Context, n int, runtime string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unix.Unmount(root, 0)) }()
+	defer func() { err = errors.Join(err, unix.Unmount(root, unix.MNT_DETACH)) }()
 	pooled, err := jail.New(ctx, jail.Config{Instance: "bench-pooled", Pool: 2})
 	if err != nil {
 		return err

@@ -84,7 +84,7 @@ func (l *Launcher) attach(p *prepared) error {
 func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	order := wire.Prepare{Port: wire.APIPort, Seccomp: string(l.filter)}
+	order := wire.Prepare{Seccomp: string(l.filter)}
 	for _, v := range l.groups.Views() {
 		order.Cgroups = append(order.Cgroups, wire.Mount(v))
 	}

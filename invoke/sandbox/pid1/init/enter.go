@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -102,9 +100,6 @@ func bindFile(path, content string, target int) error {
 		return nil
 	}
 	if err := put(path, content); err != nil {
-		if e, ok := errors.AsType[*os.PathError](err); ok {
-			return e.Err
-		}
 		return err
 	}
 	source, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)

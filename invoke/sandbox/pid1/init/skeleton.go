@@ -1,7 +1,7 @@
 package main
 
 import (
-	"os"
+	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +25,7 @@ var links = [...][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}
 // itself, makes it the root of this mount namespace, and lets go of every
 // mount of the host. Without the latter a waiting jail would keep alive the
 // images that were mounted when it was made.
-func skeleton(cgroups []wire.Mount) error {
+func skeleton() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return step("make mounts private", err)
 	}
@@ -41,7 +41,7 @@ func skeleton(cgroups []wire.Mount) error {
 			return step("mkdir "+dir, err)
 		}
 	}
-	if err := populate(cgroups); err != nil {
+	if err := populate(); err != nil {
 		return err
 	}
 	return swapRoot()
@@ -50,7 +50,7 @@ func skeleton(cgroups []wire.Mount) error {
 // populate mounts what the root will get. proc and sysfs must be mounted while
 // the host's are still there: the kernel lets a user namespace mount them only
 // where they are visible already.
-func populate(cgroups []wire.Mount) error {
+func populate() error {
 	for _, m := range []struct {
 		kind, at, options string
 		flags             uintptr
@@ -65,9 +65,6 @@ func populate(cgroups []wire.Mount) error {
 			return step("mount "+m.at, err)
 		}
 	}
-	if err := mountCgroups(cgroups); err != nil {
-		return err
-	}
 	if err := makeDev(); err != nil {
 		return err
 	}
@@ -75,7 +72,7 @@ func populate(cgroups []wire.Mount) error {
 }
 
 func mountCgroups(cgroups []wire.Mount) error {
-	const at = "sys/fs/cgroup"
+	const at = "/sys/fs/cgroup"
 	if len(cgroups) == 0 {
 		return nil
 	}
@@ -159,7 +156,13 @@ func swapRoot() error {
 	return step("enter the new root", unix.Chdir("/"))
 }
 
-// put makes a file of the skeleton.
+// put makes a file of the skeleton, or writes one of proc. It spares itself
+// package os, whose files wake a poller.
 func put(path, content string) error {
-	return os.WriteFile(path, []byte(content), 0o644)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte(content))
+	return errors.Join(err, unix.Close(fd))
 }

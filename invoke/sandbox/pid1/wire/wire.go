@@ -28,7 +28,6 @@ type Mount struct {
 // Prepare is what can be done before it is known what will run.
 type Prepare struct {
 	Cgroups []Mount
-	Port    int64  // where to listen on the loopback
 	Seccomp string // compiled filter
 }
 
@@ -102,7 +101,6 @@ func (m *Prepare) code(c *coder) {
 		c.text(&m.Cgroups[i].Type)
 		c.text(&m.Cgroups[i].Options)
 	}
-	c.number(&m.Port)
 	c.text(&m.Seccomp)
 }
 
