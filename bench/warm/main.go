@@ -87,11 +87,16 @@ func run(ctx context.Context, requests, pauses int, length time.Duration) error 
 	}
 	busy.print("back to back")
 	fmt.Printf("%-44s %.3f ms an invocation\n", "processor time of the server", float64(after-before)/1e6/float64(requests))
-	frozen, err := pair(function, bare, pauses, pause)
-	if err != nil {
-		return err
+	for _, c := range []struct {
+		name  string
+		pause time.Duration
+	}{{"idle between, not yet frozen", idle}, {"frozen between", pause}} {
+		rested, err := pair(function, bare, pauses, c.pause)
+		if err != nil {
+			return err
+		}
+		rested.print(c.name)
 	}
-	frozen.print("frozen between")
 	for _, connections := range []int{1, 4, 16} {
 		rate, err := load(function, connections, length)
 		if err != nil {
@@ -105,6 +110,10 @@ func run(ctx context.Context, requests, pauses int, length time.Duration) error 
 // pause is longer than a sandbox has to be idle to be frozen (worker.Config's
 // FreezeAfter).
 const pause = 80 * time.Millisecond
+
+// idle is a pause, twice, in which a sandbox is not frozen yet: processors and
+// processes rest, and what they take to wake up is no matter of the freezer.
+const idle = 15 * time.Millisecond
 
 // paired are the samples of two targets that took turns.
 type paired struct{ function, bare measure.Samples }

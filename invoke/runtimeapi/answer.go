@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 )
 
 const (
@@ -37,6 +38,10 @@ func (c *conn) handleResponse(r *http.Request, id string) bool {
 		return c.answerUnread(r, turn, err)
 	}
 	c.server.answer(turn, withTrailer(r, Response{Payload: body, ContentType: r.Header.Get("Content-Type")}))
+	// Whoever waits for the answer goes on at once, on this processor; the
+	// runtime hears of it next. Otherwise the caller of a warm function would
+	// wait until another processor is awake (bench/warm: 0.06 ms of 0.57).
+	runtime.Gosched()
 	return c.accepted(r)
 }
 
