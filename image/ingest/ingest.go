@@ -57,7 +57,7 @@ type Options struct {
 	// image's root, as docker does, instead of refusing them.
 	AbsoluteNames bool
 
-	Workers   int    // goroutines that seal and store; default GOMAXPROCS
+	Workers   int    // goroutines that seal and store, half of whom wait for the disk; default 2 GOMAXPROCS
 	TempDir   string // for the temporary file, which is never visible; default os.TempDir
 	MaxBytes  int64  // of the layers uncompressed, and of the files in them; default thaw.MaxImageBytes
 	HoldBytes int64  // see DefaultHoldBytes
@@ -104,7 +104,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, thaw.Wrap(op, err)
 	}
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = 2 * runtime.GOMAXPROCS(0)
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = thaw.MaxImageBytes
