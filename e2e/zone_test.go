@@ -13,6 +13,7 @@ import (
 type tierCounts struct {
 	Name                 string
 	Requests, Hits       int64
+	Bytes                int64
 	Servers              []struct{ Stored, Hits int64 }
 	StoredBytes, Corrupt int64
 }

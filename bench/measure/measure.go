@@ -217,6 +217,27 @@ func (b *Bench) DropL1(ctx context.Context) error {
 	return err
 }
 
+// Packed waits until what the starts of every image so far have read is packed
+// for the next.
+func (b *Bench) Packed(ctx context.Context) error {
+	objects := filepath.Join(b.Data, "origin", "objects")
+	for ctx.Err() == nil {
+		time.Sleep(time.Second) // also lets the record follow its pack
+		packs, err := filepath.Glob(filepath.Join(objects, "pack", "*"))
+		if err != nil {
+			return err
+		}
+		sets, err := filepath.Glob(filepath.Join(objects, "workingset", "*"))
+		if err != nil {
+			return err
+		}
+		if len(packs) > 0 && len(packs) == len(sets) {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
 // Tier is what thaw cache stats tells of a tier.
 type Tier struct {
 	Name     string `json:"name"`

@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -100,8 +101,9 @@ type server struct {
 	mount  *mount.Server
 	images images
 
-	// fetches owns the goroutines that fetch ahead; they end with life.
+	// fetches owns the goroutines that fetch ahead and pack; they end with life.
 	fetches errgroup.Group
+	packing sync.Mutex      // held while a working set is packed
 	life    context.Context //nolint:containedctx // Run's: work that outlives a request ends with it
 }
 

@@ -52,25 +52,37 @@ func (r *recordings) take(token int) *recording {
 	return rec
 }
 
-// finish merges a recorded start into the working set of its version.
+// finish merges a recorded start into the working set of its version. What was
+// merged is packed afterwards, apart from who ended the start.
 func (s *server) finish(ctx context.Context, rec *recording) error {
-	touches := rec.record.Stop()
-	if len(touches) == 0 {
+	runs := rec.record.Stop()
+	if len(runs) == 0 {
 		return nil
 	}
-	runs := make([]workingset.Run, len(touches))
-	for i, t := range touches {
-		runs[i] = workingset.Run{Block: t.Block, Blocks: t.Blocks, At: t.At}
-	}
-	set, err := s.workingSet(ctx, rec.view, rec.key)
+	old, err := s.workingSet(ctx, rec.view, rec.key)
 	if kind := thaw.KindOf(err); err != nil && kind != thaw.NotFound && kind != thaw.Corrupt {
 		return err
 	}
-	known := set.Blocks()
-	set = set.Merge(runs)
-	if grown := set.Blocks() - known; known > 0 && grown*newPart < known {
+	set := old.Merge(runs)
+	known := old.Blocks()
+	if grown := set.Blocks() - known; known > 0 && grown*newPart < known && len(old.Pack) > 0 && !rec.view.LostPack() {
 		return nil // it would say the same
 	}
+	if len(old.Pack) == 0 { // better than nothing until the pack is there
+		if err := s.putSet(ctx, rec, set); err != nil {
+			return err
+		}
+	}
+	s.fetches.Go(func() error {
+		if err := s.pack(s.life, rec, set); err != nil && s.life.Err() == nil {
+			s.config.Log.Warn("a working set was not packed", "image", rec.view.ID(), "err", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+func (s *server) putSet(ctx context.Context, rec *recording, set workingset.Set) error {
 	sealed := rec.view.SealRecord(set.Encode(), rec.key)
 	return s.config.Objects.PutObject(ctx, workingset.Key(rec.view.ID(), rec.key), sealed)
 }
@@ -107,8 +119,9 @@ func (s *server) ahead(ctx context.Context, v *view.View, key string, watch *sta
 		return nil, thaw.Wrap("the working set can't be used", err)
 	}
 	watch.aheadBegins(set)
+	packs := s.usePack(v, key, set)
 	s.fetches.Go(func() error {
-		_ = set.Fetch(watch.ahead.In(s.life), v, s.stack) // what fails is left to the read that needs it
+		_ = set.Fetch(watch.ahead.In(s.life), v, s.stack, packs) // what fails is left to the read that needs it
 		watch.aheadEnds()
 		return nil
 	})

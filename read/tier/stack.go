@@ -115,6 +115,10 @@ func isFinal(err error) bool {
 // origin's, and [thaw.Unavailable] or [thaw.Canceled] where ctx or the fetch's
 // bound ended first.
 func (s *Stack) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, error) {
+	return s.get(ctx, name, s.opts.Origin)
+}
+
+func (s *Stack) get(ctx context.Context, name thaw.ChunkName, origin thaw.ChunkSource) (thaw.SealedChunk, error) {
 	// The first level is asked before the flight as well: it is memory, and
 	// most reads end there.
 	if len(s.levels) > 0 {
@@ -124,7 +128,7 @@ func (s *Stack) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk,
 	}
 	begin := time.Now()
 	sealed, shared, err := s.flights.Do(ctx, name, func(ctx context.Context) (thaw.SealedChunk, error) {
-		return s.fill(ctx, name)
+		return s.fill(ctx, name, origin)
 	})
 	if shared && err == nil {
 		s.shared.Add(1)
@@ -144,7 +148,7 @@ func (l level) get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, 
 	return sealed, ok
 }
 
-func (s *Stack) fill(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, error) {
+func (s *Stack) fill(ctx context.Context, name thaw.ChunkName, origin thaw.ChunkSource) (thaw.SealedChunk, error) {
 	for i, l := range s.levels {
 		// Another flight may have filled the first level since Get asked it,
 		// which is worth a look but not a second request in the statistics.
@@ -163,7 +167,7 @@ func (s *Stack) fill(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk
 		return nil, err
 	}
 	defer func() { <-s.demand }()
-	return s.fetch(ctx, name)
+	return s.fetch(ctx, name, origin)
 }
 
 func (s *Stack) put(levels []level, name thaw.ChunkName, sealed thaw.SealedChunk) {
@@ -183,12 +187,12 @@ func acquire(ctx context.Context, slots chan struct{}) error {
 }
 
 // fetch gets the chunk from the origin. The caller holds a slot.
-func (s *Stack) fetch(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, error) {
+func (s *Stack) fetch(ctx context.Context, name thaw.ChunkName, origin thaw.ChunkSource) (thaw.SealedChunk, error) {
 	begin := time.Now()
 	s.origin.requests.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, s.opts.FetchTimeout)
 	defer cancel()
-	sealed, err := s.opts.Origin.Get(ctx, name)
+	sealed, err := origin.Get(ctx, name)
 	if err != nil {
 		s.failed(ctx, name, err, time.Since(begin))
 		return nil, err
@@ -220,6 +224,10 @@ func (s *Stack) failed(ctx context.Context, name thaw.ChunkName, err error, took
 // origin was offered it. Where one has it already this is nearly free. It waits
 // for room among the fetches ahead, never among the demand fetches.
 func (s *Stack) Warm(ctx context.Context, name thaw.ChunkName) error {
+	return s.warm(ctx, name, s.opts.Origin)
+}
+
+func (s *Stack) warm(ctx context.Context, name thaw.ChunkName, origin thaw.ChunkSource) error {
 	if s.warmed(name) {
 		return nil
 	}
@@ -231,7 +239,7 @@ func (s *Stack) Warm(ctx context.Context, name thaw.ChunkName) error {
 	defer func() { <-s.ahead }()
 	_, _, err := s.flights.Do(ctx, name, func(ctx context.Context) (thaw.SealedChunk, error) {
 		if s.warmed(name) { // by a flight since we looked
-			return s.fill(ctx, name)
+			return s.fill(ctx, name, origin)
 		}
 		for i, l := range s.levels {
 			if !l.Far {
@@ -243,7 +251,7 @@ func (s *Stack) Warm(ctx context.Context, name thaw.ChunkName) error {
 			}
 		}
 		s.aheadFetches.Add(1)
-		return s.fetch(ctx, name)
+		return s.fetch(ctx, name, origin)
 	})
 	return thaw.Wrap("tier: warm "+name.String(), err)
 }

@@ -12,13 +12,8 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/read/workingset"
 )
-
-// Touch is a run of blocks that were read for the first time, and when.
-type Touch struct {
-	Block, Blocks uint32        // in units of [thaw.BlockBytes], from the image's begin
-	At            time.Duration // since the recording began
-}
 
 // recorder notes which blocks are read, each once, while a recording runs. A
 // read without one costs an atomic load.
@@ -37,7 +32,7 @@ type Recording struct {
 	recorder *recorder
 	begin    time.Time
 	seen     []uint64 // a bit for each block of the image
-	touches  []Touch
+	runs     []workingset.Run
 }
 
 // Record begins a recording. It must be ended with [Recording.Stop].
@@ -53,16 +48,16 @@ func (v *View) Record() *Recording {
 }
 
 // Stop ends the recording and returns the blocks in the order in which they
-// were first read. A second call returns nothing.
-func (rec *Recording) Stop() []Touch {
+// were first read, their times after the recording's begin. A second call returns nothing.
+func (rec *Recording) Stop() []workingset.Run {
 	r := rec.recorder
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.recordings = slices.DeleteFunc(r.recordings, func(other *Recording) bool { return other == rec })
 	r.on.Store(len(r.recordings) > 0)
-	touches := rec.touches
-	rec.touches = nil
-	return touches
+	runs := rec.runs
+	rec.runs = nil
+	return runs
 }
 
 // touch notes a read of blocks, none of which is a hole.
@@ -85,11 +80,11 @@ func (rec *Recording) noteLocked(block, blocks uint32, at time.Duration) {
 			continue
 		}
 		rec.seen[word] |= bit
-		if n := len(rec.touches); n > 0 && rec.touches[n-1].Block+rec.touches[n-1].Blocks == b {
-			rec.touches[n-1].Blocks++
+		if n := len(rec.runs); n > 0 && rec.runs[n-1].Block+rec.runs[n-1].Blocks == b {
+			rec.runs[n-1].Blocks++
 			continue
 		}
-		rec.touches = append(rec.touches, Touch{Block: b, Blocks: 1, At: at})
+		rec.runs = append(rec.runs, workingset.Run{Block: b, Blocks: 1, At: at})
 	}
 }
 
@@ -101,11 +96,11 @@ func (v *View) ChunkAt(ctx context.Context, block uint32) (index int, name thaw.
 	return index, c.Name, c.Block + c.Blocks, thaw.Wrap("view: chunk", err)
 }
 
-// recordKey derives the key of what is kept beside an image from the data key
-// of its manifest, so that neither can stand for the other.
-func recordKey(dek [32]byte) [32]byte {
+// derive derives a key for a use from the data key of an image's manifest, so
+// that none can stand for another.
+func derive(dek [32]byte, use string) [32]byte {
 	mac := hmac.New(sha256.New, dek[:])
-	mac.Write([]byte("thaw/view/v1/record"))
+	mac.Write([]byte("thaw/view/v1/" + use))
 	return [32]byte(mac.Sum(nil))
 }
 

@@ -15,6 +15,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -43,7 +44,11 @@ type View struct {
 	tenant   thaw.TenantID
 	manifest *manifest.Reader
 	records  *seal.TableCipher // of what is kept beside the image
+	packSalt seal.Salt         // of packs of the image
 	options  Options
+
+	pack     atomic.Pointer[pack] // nil where there is none
+	lostPack atomic.Bool          // one was given up
 
 	// Reads are told the recorder, if there is one: see [View.Record].
 	recorder recorder
@@ -75,7 +80,8 @@ func (v *View) unwrap(ctx context.Context, h manifest.Head) (manifest.Cipher, er
 	if len(dek) != 32 {
 		return nil, thaw.Errorf("unwrap", thaw.Corrupt, "the data key has %d bytes, not 32", len(dek))
 	}
-	v.records = seal.NewTableCipher(recordKey([32]byte(dek)))
+	v.records = seal.NewTableCipher(derive([32]byte(dek), "record"))
+	v.packSalt = derive([32]byte(dek), "pack")
 	return seal.NewTableCipher([32]byte(dek)), nil
 }
 
@@ -104,18 +110,19 @@ func (v *View) Read(ctx context.Context, off int64, n int) ([][]byte, error) {
 		return nil, thaw.Errorf("view: read", thaw.Invalid, "%d bytes at %d", n, off)
 	}
 	n = int(min(int64(n), max(0, v.Size()-off)))
-	pieces, err := v.pieces(ctx, off, n)
+	pieces, err := v.pieces(ctx, off, n, &v.recorder)
 	if err != nil {
 		return nil, thaw.Wrap("view: read "+v.id.String(), err)
 	}
 	return pieces, nil
 }
 
-func (v *View) pieces(ctx context.Context, off int64, n int) ([][]byte, error) {
+// pieces tells the recorder what it reads.
+func (v *View) pieces(ctx context.Context, off int64, n int, r *recorder) ([][]byte, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	first, err := v.next(ctx, &off, &n)
+	first, err := v.next(ctx, &off, &n, r)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +131,7 @@ func (v *View) pieces(ctx context.Context, off int64, n int) ([][]byte, error) {
 	}
 	parts := []piece{first}
 	for n > 0 {
-		p, err := v.next(ctx, &off, &n)
+		p, err := v.next(ctx, &off, &n, r)
 		if err != nil {
 			return nil, err
 		}
@@ -146,23 +153,35 @@ func (v *View) pieces(ctx context.Context, off int64, n int) ([][]byte, error) {
 // piece is the part of a read that one chunk holds.
 type piece struct {
 	chunk    manifest.Chunk
-	from, to int // within the chunk's plain bytes
+	from, to int   // within the chunk's plain bytes
+	off      int64 // in the image
+	pack     *pack // that the chunk is of; nil for the image's own
 }
 
 // next finds the chunk that holds off and takes its part from off and n.
-func (v *View) next(ctx context.Context, off *int64, n *int) (piece, error) {
-	c, _, err := v.manifest.ByBlock(ctx, uint32(*off/thaw.BlockBytes))
-	if err != nil {
-		return piece{}, err
+func (v *View) next(ctx context.Context, off *int64, n *int, r *recorder) (piece, error) {
+	block := uint32(*off / thaw.BlockBytes)
+	p := piece{off: *off}
+	var end int64 // in the image, of what the chunk holds from off on
+	if pack := v.pack.Load(); pack != nil {
+		p.chunk, p.from, end = pack.find(block)
+		p.pack = pack
 	}
-	from := int(*off - int64(c.Block)*thaw.BlockBytes)
-	length := min(*n, int(c.Blocks)*thaw.BlockBytes-from)
-	if !c.Name.IsZero() {
-		first := uint32(*off / thaw.BlockBytes)
-		v.recorder.touch(first, uint32((*off+int64(length)-1)/thaw.BlockBytes)-first+1)
+	if end == 0 {
+		c, _, err := v.manifest.ByBlock(ctx, block)
+		if err != nil {
+			return piece{}, err
+		}
+		p.chunk, p.from, end, p.pack = c, int(block-c.Block)*thaw.BlockBytes, int64(c.Block+c.Blocks)*thaw.BlockBytes, nil
+	}
+	length := int(min(int64(*n), end-*off))
+	p.from += int(*off % thaw.BlockBytes)
+	p.to = p.from + length
+	if !p.chunk.Name.IsZero() {
+		r.touch(block, uint32((*off+int64(length)-1)/thaw.BlockBytes)-block+1)
 	}
 	*off, *n = *off+int64(length), *n-length
-	return piece{chunk: c, from: from, to: from + length}, nil
+	return p, nil
 }
 
 // zeros is what chunks of zeros read as, which may be longer.
@@ -175,6 +194,9 @@ func (v *View) append(ctx context.Context, pieces [][]byte, p piece) ([][]byte, 
 			pieces = append(pieces, zeros[:min(n, len(zeros))])
 		}
 		return pieces, nil
+	}
+	if p.pack != nil {
+		return v.appendPacked(ctx, pieces, p)
 	}
 	plain, err := v.options.Plain.get(ctx, p.chunk, v.open)
 	if err != nil {

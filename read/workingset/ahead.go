@@ -28,8 +28,12 @@ type Warmer interface {
 // Each calls do for each chunk that holds a block of the set, once, in the
 // set's order. It ends with the first error of chunks.
 func (s Set) Each(ctx context.Context, chunks Chunks, do func(index int, name thaw.ChunkName)) error {
+	return each(ctx, s.Runs, chunks, do)
+}
+
+func each(ctx context.Context, runs []Run, chunks Chunks, do func(index int, name thaw.ChunkName)) error {
 	done := map[int]bool{}
-	for _, r := range s.Runs {
+	for _, r := range runs {
 		for b := r.Block; b < r.Block+r.Blocks; {
 			index, name, end, err := chunks.ChunkAt(ctx, b)
 			if err != nil {
@@ -45,21 +49,26 @@ func (s Set) Each(ctx context.Context, chunks Chunks, do func(index int, name th
 	return nil
 }
 
-// Fetch has the chunks of the set fetched ahead, in order, [Window] at a time,
-// until all are or ctx ends. A chunk that fails is left to the read that will
+// Fetch has the set fetched ahead, in order, [Window] chunks at a time, until all
+// is or ctx ends: those of its pack, from pack, and then the image's that hold
+// what is not in it, from warm. A chunk that fails is left to the read that will
 // need it.
-func (s Set) Fetch(ctx context.Context, chunks Chunks, warm Warmer) error {
+func (s Set) Fetch(ctx context.Context, chunks Chunks, warm, pack Warmer) error {
 	var group errgroup.Group
 	group.SetLimit(Window)
-	err := s.Each(ctx, chunks, func(_ int, name thaw.ChunkName) {
+	fetch := func(from Warmer, name thaw.ChunkName) {
 		if name.IsZero() || ctx.Err() != nil {
 			return
 		}
 		group.Go(func() error {
-			_ = warm.Warm(ctx, name)
+			_ = from.Warm(ctx, name)
 			return nil
 		})
-	})
+	}
+	for _, c := range s.Pack {
+		fetch(pack, c.Name)
+	}
+	err := each(ctx, s.beyondPack(), chunks, func(_ int, name thaw.ChunkName) { fetch(warm, name) })
 	_ = group.Wait()
 	return err
 }

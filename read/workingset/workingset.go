@@ -27,6 +27,7 @@ type Run struct {
 type Set struct {
 	Starts int // starts merged into it, at most maxSeen
 	Runs   []Run
+	Pack   []Packed // chunks that hold the first blocks of Runs and nothing else; may be empty
 }
 
 const (
@@ -37,7 +38,7 @@ const (
 	// maxBlocks bounds a set: the blocks of an image of 10 GiB.
 	maxBlocks = 10 << 30 / thaw.BlockBytes
 
-	version = 2
+	version = 3
 )
 
 // Key returns the key of the object that holds the set of an image's starts
@@ -65,7 +66,7 @@ type seen struct {
 }
 
 // Merge returns the set with one more start in it, of which the Seen are not
-// looked at. Blocks keep the earliest time at which a start read them; one that
+// looked at. It has no pack yet. Blocks keep the earliest time at which a start read them; one that
 // half of the last starts did not read is dropped.
 func (s Set) Merge(start []Run) Set {
 	byBlock := make(map[uint32]seen, s.Blocks())
@@ -118,7 +119,7 @@ func runsOf(byBlock map[uint32]seen, starts int) []Run {
 
 // Encode returns the set as bytes: a version byte, then as varints the starts,
 // the number of runs, and of each its first block, its length, its microseconds
-// after the one before it, and its count.
+// after the one before it, and its count; then the pack.
 func (s Set) Encode() []byte {
 	b := []byte{version}
 	b = binary.AppendUvarint(b, uint64(s.Starts))
@@ -132,7 +133,7 @@ func (s Set) Encode() []byte {
 		b = binary.AppendUvarint(b, uint64(r.Seen))
 		last = at
 	}
-	return b
+	return appendPack(b, s.Pack)
 }
 
 // Decode is the inverse of [Set.Encode] for an image of that many bytes;
@@ -158,6 +159,9 @@ func Decode(b []byte, imageBytes int64) (Set, error) {
 			return Set{}, corrupt("run %d is not one", len(s.Runs))
 		}
 		s.Runs = append(s.Runs, Run{Block: uint32(first), Blocks: uint32(length), At: time.Duration(at) * time.Microsecond, Seen: int(seen)})
+	}
+	if s.Pack = d.pack(total); d.failed {
+		return Set{}, corrupt("its pack is not one")
 	}
 	if len(d.rest) > 0 {
 		return Set{}, corrupt("%d bytes follow it", len(d.rest))

@@ -24,6 +24,12 @@ func TestEncodingIsInvertible(t *testing.T) {
 			next += r.Blocks
 			s.Runs = append(s.Runs, r)
 		}
+		for rest := s.Blocks(); rest > 0 && rapid.Bool().Draw(t, "packed"); {
+			c := Packed{Blocks: uint32(min(rest, PackedBlocks)), Bytes: rapid.Uint32Range(1, maxPackedBytes).Draw(t, "bytes")}
+			c.Name[0], c.Key[31] = rapid.Byte().Draw(t, "name"), rapid.Byte().Draw(t, "key")
+			s.Pack = append(s.Pack, c)
+			rest -= int(c.Blocks)
+		}
 		got, err := Decode(s.Encode(), 1000*thaw.BlockBytes)
 		if err != nil || !reflect.DeepEqual(got, s) {
 			t.Fatalf("decoded %+v, %v; want %+v", got, err, s)
@@ -42,6 +48,49 @@ func TestDecodeRefusesWhatNoStartReads(t *testing.T) {
 		b := Set{Starts: 1, Runs: runs}.Encode()
 		if s, err := Decode(b, 10*thaw.BlockBytes); thaw.KindOf(err) != thaw.Corrupt {
 			t.Errorf("%s: decoded %+v, %v", why, s, err)
+		}
+	}
+}
+
+func TestDecodeRefusesWhatIsNoPack(t *testing.T) {
+	full := Packed{Blocks: PackedBlocks, Bytes: 1}
+	for why, pack := range map[string][]Packed{
+		"more blocks than the set": {full, full, {Blocks: 23, Bytes: 1}},
+		"a short chunk amid":       {{Blocks: 1, Bytes: 1}, full},
+		"a chunk of nothing":       {full, {Blocks: 0, Bytes: 1}},
+		"a chunk of no bytes":      {{Blocks: 1}},
+		"a chunk too long":         {{Blocks: 1, Bytes: maxPackedBytes + 1}},
+		"too many blocks in one":   {{Blocks: PackedBlocks + 1, Bytes: 1}},
+	} {
+		b := Set{Starts: 1, Runs: []Run{{Block: 0, Blocks: 150, Seen: 1}}, Pack: pack}.Encode()
+		if s, err := Decode(b, 1000*thaw.BlockBytes); thaw.KindOf(err) != thaw.Corrupt {
+			t.Errorf("%s: decoded %+v, %v", why, s, err)
+		}
+	}
+}
+
+// A pack of 40 chunks is three objects, and another pack shares none that
+// differs.
+func TestPlaces(t *testing.T) {
+	var s Set
+	for i := range 40 {
+		s.Pack = append(s.Pack, Packed{Name: thaw.ChunkName{byte(i)}, Bytes: uint32(10 + i), Blocks: PackedBlocks})
+	}
+	places := s.Places(thaw.ImageID{1}, "r")
+	keys := map[string]int{}
+	for _, p := range places {
+		keys[p.Key]++
+	}
+	if len(places) != 40 || len(keys) != 3 {
+		t.Fatalf("%d places in %d objects", len(places), len(keys))
+	}
+	if p := places[thaw.ChunkName{18}]; p.Off != 26+27 || p.Bytes != 28 || keys[p.Key] != SegmentChunks {
+		t.Errorf("the third chunk of the second object: %+v", p)
+	}
+	s.Pack[39].Name = thaw.ChunkName{99}
+	for name, p := range s.Places(thaw.ImageID{1}, "r") {
+		if same := p.Key == places[name].Key; same != (name[0] < 32) {
+			t.Errorf("chunk %d of another pack: the same object %v", name[0], same)
 		}
 	}
 }
@@ -145,17 +194,28 @@ func TestFetchAsksForEachChunkOnce(t *testing.T) {
 	for i := uint32(1); i < 50; i++ {
 		s.Runs = append(s.Runs, Run{Block: i*10 + 1, Blocks: 1, Seen: 1}, Run{Block: i*10 + 7, Blocks: 2, Seen: 1})
 	}
-	if err := s.Fetch(t.Context(), w, w); err != nil {
+	if err := s.Fetch(t.Context(), w, w, nil); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(w.warmed)
 	if len(w.warmed) != 98 || len(slices.Compact(w.warmed)) != 98 || slices.Contains(w.warmed, 2) {
 		t.Errorf("warmed %v", w.warmed)
 	}
+	// What a pack holds is fetched from there, the rest from the image.
+	rest, pack := &world{}, &world{}
+	s.Pack = []Packed{{Name: thaw.ChunkName{7}, Blocks: 64}, {Name: thaw.ChunkName{8}, Blocks: 64}}
+	if err := s.Fetch(t.Context(), rest, rest, pack); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(rest.warmed)
+	slices.Sort(pack.warmed)
+	if !slices.Equal(pack.warmed, []byte{7, 8}) || slices.Contains(rest.warmed, 61) || !slices.Contains(rest.warmed, 62) || len(rest.warmed) != 98-12 {
+		t.Errorf("warmed %v of the pack, %v of the image", pack.warmed, rest.warmed)
+	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	none := &world{}
-	if _ = s.Fetch(ended, none, none); len(none.warmed) != 0 {
+	if _ = s.Fetch(ended, none, none, nil); len(none.warmed) != 0 {
 		t.Errorf("a canceled fetch warmed %v", none.warmed)
 	}
 }
