@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 	"sort"
 
@@ -14,11 +15,15 @@ import (
 	"thaw.dev/thaw/read/workingset"
 )
 
-// How the blocks of a packed chunk are written: its first byte.
+// How the blocks of a packed chunk are written: its first byte
+// (docs/format/workingset.md).
 const (
-	packedPlain = 0
-	packedS2    = 1 // as one block of S2, which includes Snappy's format
+	packedPlain = 0 // as they are
+	packedS2    = 1 // 4 bytes of length, big-endian, a block of S2, and zeros
 )
+
+// packedHead is the length of what comes before a block of S2.
+const packedHead = 1 + 4
 
 // pack is a working set's pack in use.
 type pack struct {
@@ -144,12 +149,17 @@ func (p *pack) open(ctx context.Context, c manifest.Chunk) (thaw.PlainChunk, err
 	return plain, thaw.Wrap("packed chunk "+c.Name.String(), err)
 }
 
-// encodePacked compresses blocks where that makes them shorter.
+// encodePacked compresses blocks where that makes them shorter by a block or
+// more. Zeros fill the last block, so that the length tells little of the
+// content.
 func encodePacked(plain []byte) []byte {
-	b := make([]byte, 1+s2.MaxEncodedLen(len(plain)))
-	if n := len(s2.EncodeBetter(b[1:], plain)); n < len(plain) { // it has the room it needs
+	b := make([]byte, packedHead+s2.MaxEncodedLen(len(plain))+thaw.BlockBytes)
+	n := len(s2.EncodeBetter(b[packedHead:], plain)) // it has the room it needs
+	if whole := (packedHead + n + thaw.BlockBytes - 1) / thaw.BlockBytes * thaw.BlockBytes; whole < len(plain) {
 		b[0] = packedS2
-		return b[:1+n]
+		binary.BigEndian.PutUint32(b[1:], uint32(n))
+		clear(b[packedHead+n : whole])
+		return b[:whole]
 	}
 	b[0] = packedPlain
 	return b[:1+copy(b[1:], plain)]
@@ -157,23 +167,23 @@ func encodePacked(plain []byte) []byte {
 
 // decodePacked is the inverse of encodePacked for blocks of that many bytes.
 func decodePacked(b []byte, plainBytes int) (thaw.PlainChunk, error) {
-	if len(b) == 0 {
-		return nil, thaw.Errorf("", thaw.Corrupt, "it is empty")
-	}
-	switch kind, rest := b[0], b[1:]; kind {
-	case packedPlain:
-		if len(rest) == plainBytes {
-			return slices.Clone(rest), nil
-		}
-	case packedS2:
-		if n, err := s2.DecodedLen(rest); err != nil || n != plainBytes {
+	switch {
+	case len(b) == 1+plainBytes && b[0] == packedPlain:
+		return slices.Clone(b[1:]), nil
+	case len(b) >= packedHead && b[0] == packedS2:
+		n := binary.BigEndian.Uint32(b[1:])
+		if uint64(n) > uint64(len(b)-packedHead) {
 			break
 		}
-		plain, err := s2.Decode(make([]byte, plainBytes), rest)
+		b = b[packedHead : packedHead+n]
+		if n, err := s2.DecodedLen(b); err != nil || n != plainBytes {
+			break
+		}
+		plain, err := s2.Decode(make([]byte, plainBytes), b)
 		if err != nil {
 			return nil, thaw.Errorf("", thaw.Corrupt, "%w", err)
 		}
 		return plain, nil
 	}
-	return nil, thaw.Errorf("", thaw.Corrupt, "its %d bytes are no %d blocks", len(b), plainBytes/thaw.BlockBytes)
+	return nil, thaw.Errorf("", thaw.Corrupt, "its bytes are no %d blocks", plainBytes/thaw.BlockBytes)
 }
