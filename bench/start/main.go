@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"thaw.dev/thaw/bench/measure"
 )
@@ -83,12 +82,12 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	if err != nil {
 		return err
 	}
-	api, err := newRuntimeAPI()
+	api, err := measure.NewRuntimeAPI()
 	if err != nil {
 		return err
 	}
-	defer api.close()
-	if err := writeBundle(bundle, k, api.address()); err != nil {
+	defer api.Close()
+	if err := writeBundle(bundle, k, api.Environ()); err != nil {
 		return err
 	}
 	if _, err := b.Invoke(ctx, function); err != nil { // fills L1
@@ -103,25 +102,25 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 			drop    string
 			samples *measure.Samples
 		}{{"kernel", &full}, {"l1", &empty}} {
-			took, err := coldStart(ctx, b, function, s.drop)
+			took, err := b.ColdStart(ctx, function, s.drop)
 			if err != nil {
 				return err
 			}
 			*s.samples = append(*s.samples, took)
 		}
-		if err := dropPageCache(); err != nil {
+		if err := measure.DropPageCache(); err != nil {
 			return err
 		}
-		took, err := api.start(chrootCommand(bundle, k, api.address()), "")
+		took, err := api.Start(chrootCommand(bundle, k, api.Environ()), func() {})
 		if err != nil {
 			return err
 		}
 		plain = append(plain, took)
 		id := fmt.Sprintf("thaw-bench-%d-%d", os.Getpid(), i)
-		if err := dropPageCache(); err != nil {
+		if err := measure.DropPageCache(); err != nil {
 			return err
 		}
-		if took, err = api.start(crunIn("run", "--bundle", bundle, id), id); err != nil {
+		if took, err = api.Start(crunIn("run", "--bundle", bundle, id), func() { _ = crunIn("delete", "--force", id).Run() }); err != nil {
 			return err
 		}
 		crun = append(crun, took)
@@ -133,41 +132,11 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	return nil
 }
 
-// coldStart empties what drop says of the worker's caches, and the page cache,
-// and starts the function.
-func coldStart(ctx context.Context, b *measure.Bench, function, drop string) (time.Duration, error) {
-	if err := b.Fresh(ctx, function); err != nil {
-		return 0, err
-	}
-	if _, err := b.Thaw(ctx, "cache", "drop", drop); err != nil {
-		return 0, err
-	}
-	if err := dropPageCache(); err != nil {
-		return 0, err
-	}
-	return b.ColdInvoke(ctx, function)
-}
-
-// dropPageCache empties the kernel's caches of clean pages and of names.
-func dropPageCache() error {
-	if err := exec.Command("sync").Run(); err != nil {
-		return err
-	}
-	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
-}
-
-func environ(address string) []string {
-	return []string{"AWS_LAMBDA_RUNTIME_API=" + address, "PATH=/usr/local/bin:/usr/bin:/bin", "_HANDLER=app.handler", "LANG=C.UTF-8"}
-}
-
-func chrootCommand(bundle string, k kind, address string) *exec.Cmd {
+func chrootCommand(bundle string, k kind, environ []string) *exec.Cmd {
 	cmd := exec.Command(k.args[0], k.args[1:]...)
 	cmd.Path, cmd.Err = k.args[0], nil // looked up inside the tree
 	cmd.Dir = k.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: filepath.Join(bundle, "rootfs")}
-	cmd.Env = environ(address)
+	cmd.Env = environ
 	return cmd
 }
-
-// settleTime is the pause between two starts.
-const settleTime = 100 * time.Millisecond
