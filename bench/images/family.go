@@ -30,6 +30,7 @@ var kinds = map[string]debimage.Image{
 	"node-api": {Packages: []string{"nodejs"}, Config: debimage.Config{Entrypoint: []string{"/usr/bin/node", "bootstrap.mjs"}, Cmd: []string{"app.handler"}}},
 	"py-hello": {Packages: []string{"python3"}, Python: true, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"app.handler"}}},
 	"py-data":  {Packages: []string{"python3", "python3-numpy", "python3-pandas"}, Python: true, Links: blas, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"data.handler"}}},
+	"py-sci":   {Packages: []string{"python3", "python3-numpy", "python3-pandas", "python3-sklearn"}, Python: true, Links: blas, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"sci.handler"}}},
 	"ruby-api": {Packages: []string{"ruby"}, Config: debimage.Config{Entrypoint: []string{"/usr/bin/ruby", "bootstrap.rb"}}},
 	"php-api":  {Packages: []string{"php8.2-cli"}, Config: debimage.Config{Entrypoint: []string{"/usr/bin/php8.2", "bootstrap.php"}}},
 	"java-api": {Packages: []string{"openjdk-17-jre-headless"}, Config: debimage.Config{Entrypoint: []string{"/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", "/var/task", "Bootstrap"}}},
@@ -122,9 +123,12 @@ func (a apps) application(kind, version string) (string, error) {
 	switch kind {
 	case "node-api":
 		files["bootstrap.mjs"], files["app.mjs"] = example("node/bootstrap.mjs"), example("node/app.mjs")+"// version "+version+"\n"
-	case "py-hello", "py-data", "big":
+	case "py-hello", "py-data", "py-sci", "big":
 		files["bootstrap.py"], files["app.py"] = example("python/bootstrap.py"), example("python/app.py")+"# version "+version+"\n"
 		files["data.py"] = handler("data.py")
+		if kind == "py-sci" {
+			files["sci.py"] = handler("sci.py")
+		}
 	case "ruby-api":
 		files["bootstrap.rb"] = handler("bootstrap.rb")
 	case "php-api":

@@ -60,6 +60,9 @@ func (l Layer) write(ctx context.Context, w io.Writer) error {
 		}
 	}
 	for _, dest := range sortedKeys(l.Dirs) {
+		if err := addParents(tw, dest, seen); err != nil {
+			return err
+		}
 		if err := copyDir(tw, l.Dirs[dest], dest, seen); err != nil {
 			return err
 		}
@@ -132,6 +135,20 @@ func mergeUsr(name string) string {
 		return "usr/" + name
 	}
 	return name
+}
+
+// addParents adds the folders above a name that the layer lacks, as builders
+// do: there are tools that take a file without them for a mistake.
+func addParents(tw *tar.Writer, name string, seen map[string]bool) error {
+	parent := path.Dir(name)
+	if parent == "." || parent == "/" || seen[parent] {
+		return nil
+	}
+	if err := addParents(tw, parent, seen); err != nil {
+		return err
+	}
+	seen[parent] = true
+	return tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: parent, Mode: 0o755, ModTime: epoch})
 }
 
 // copyDir adds a folder of the host, owned by root, with its files' own mtimes.
