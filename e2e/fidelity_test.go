@@ -47,9 +47,17 @@ type seen struct {
 func TestTreeInsideASandbox(t *testing.T) {
 	testkit.RequireTool(t, "umoci")
 	w := newWorld(t)
-	trees := map[string]v1.Image{"probe": builtImage(t, "probe:1"), "Debian with Python": builtImage(t, "py-hello-probe:1")}
+	probe := builtImage(t, "probe:1")
+	trees := map[string]v1.Image{"probe": probe}
+	dir, err := family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for tag, img := range imagesIn(t, dir) {
+		trees[tag] = probed(t, img, probe)
+	}
 	for what, tars := range ingesttest.Cases(t) {
-		img := builtImage(t, "probe:1")
+		img := probe
 		for _, data := range tars {
 			img = appendLayer(t, img, data, ocitypes.OCIUncompressedLayer)
 		}
@@ -66,6 +74,7 @@ func TestTreeInsideASandbox(t *testing.T) {
 			w.pushImage(trees[what], function+":v1")
 			w.create(t.Context(), function, w.Registry()+"/"+function+":v1")
 			compareTrees(t, w.list(t, function), unpack(t, trees[what]))
+			w.thaw("rm", function)
 		})
 	}
 }
@@ -77,6 +86,26 @@ func appendLayer(t testing.TB, img v1.Image, tar []byte, as ocitypes.MediaType) 
 		t.Fatal(err)
 	}
 	return out
+}
+
+// probed is an image with the program of another on top, which it runs.
+func probed(t testing.TB, img, probe v1.Image) v1.Image {
+	t.Helper()
+	layers, err := probe.Layers()
+	if err == nil {
+		img, err = mutate.AppendLayers(img, layers...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := probe.ConfigFile()
+	if err == nil {
+		img, err = mutate.Config(img, config.Config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
 }
 
 // onTop adds an image's first layer once more.

@@ -123,6 +123,18 @@ func builtImage(t *testing.T, tag string) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for name, img := range imagesIn(t, dir) {
+		if name == tag {
+			return img
+		}
+	}
+	t.Fatalf("there is no image %s", tag)
+	return nil
+}
+
+// imagesIn returns the images of a layout by their tags.
+func imagesIn(t *testing.T, dir string) map[string]v1.Image {
+	t.Helper()
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -131,17 +143,15 @@ func builtImage(t *testing.T, tag string) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
+	found := map[string]v1.Image{}
 	for _, d := range manifest.Manifests {
-		if d.Annotations["org.opencontainers.image.ref.name"] == tag {
-			img, err := index.Image(d.Digest)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return img
+		img, err := index.Image(d.Digest)
+		if err != nil {
+			t.Fatal(err)
 		}
+		found[d.Annotations["org.opencontainers.image.ref.name"]] = img
 	}
-	t.Fatalf("there is no image %s", tag)
-	return nil
+	return found
 }
 
 // reference is a name in the server's registry, and how to get at it.

@@ -24,6 +24,10 @@ import (
 var (
 	programs = builder("go-hello:1", "go-hello:2", "probe:1")
 	packages = builder("py-hello:1", "node-api:1", "web:1", "py-hello-probe:1")
+
+	// Of the family that deduplication is measured on: every kind, one with
+	// updated packages, one whose layers were made one.
+	family = builder("go-hello:1", "node-api:1", "py-hello:1", "py-data:3", "ruby-api:1", "php-api:1", "java-api:1", "custc-node:1")
 )
 
 // builder returns what builds images once for all tests and returns the folder

@@ -56,6 +56,8 @@ type Bench struct {
 	Lambda *lambda.Client
 	Dir    string // a temporary folder
 	creds  livetest.Credentials
+
+	created int // functions, each of an image of its own
 }
 
 // Open starts a server on a temporary folder. Close it.
@@ -150,6 +152,7 @@ func (b *Bench) CreatePushed(ctx context.Context, tag, function string) error {
 	if err != nil {
 		return err
 	}
+	b.created++
 	return lambda.NewFunctionActiveV2Waiter(b.Lambda, func(o *lambda.FunctionActiveV2WaiterOptions) {
 		o.MinDelay = 20 * time.Millisecond
 	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &function}, 10*time.Minute)
@@ -217,8 +220,8 @@ func (b *Bench) DropL1(ctx context.Context) error {
 	return err
 }
 
-// Packed waits until what the starts of every image so far have read is packed
-// for the next.
+// Packed waits until what starts have read of every image so far is packed for
+// the next. Each must have been started.
 func (b *Bench) Packed(ctx context.Context) error {
 	objects := filepath.Join(b.Data, "origin", "objects")
 	for ctx.Err() == nil {
@@ -231,7 +234,7 @@ func (b *Bench) Packed(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(packs) > 0 && len(packs) == len(sets) {
+		if len(packs) == b.created && len(sets) == b.created {
 			return nil
 		}
 	}
