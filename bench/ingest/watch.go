@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/bench/measure"
 )
 
 // watchEvery is how often a process is looked at: short beside any ingest.
@@ -44,7 +45,7 @@ func (w *watch) end() (cost, error) {
 	close(w.stop)
 	c := cost{tempMB: <-w.tempMB}
 	var err error
-	c.residentMB, err = peakMB(w.pid)
+	c.residentMB, err = measure.PeakMB(w.pid)
 	return c, err
 }
 
@@ -64,18 +65,4 @@ func deletedMB(pid int) int64 {
 		}
 	}
 	return blocks * 512 >> 20
-}
-
-// peakMB is the most memory that a process had resident so far, in MiB.
-func peakMB(pid int) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, found := strings.Cut(string(status), "VmHWM:")
-	if !found {
-		return 0, fmt.Errorf("process %d tells no peak of memory", pid)
-	}
-	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	return kib >> 10, err
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw.dev/thaw/internal/livetest"
+	"thaw.dev/thaw/read/tier"
 )
 
 // Samples are measured durations.
@@ -81,6 +82,14 @@ func (b *Bench) Close() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
 	_ = os.RemoveAll(b.Dir)
+}
+
+// Restart ends the server and starts it again.
+func (b *Bench) Restart(ctx context.Context) error {
+	if err := b.Stop(); err != nil {
+		return err
+	}
+	return b.Run(ctx)
 }
 
 // Images builds images into a layout of the bench, and returns its folder.
@@ -147,7 +156,7 @@ func (b *Bench) CreatePushed(ctx context.Context, tag, function string) error {
 	ref := b.reference(tag)
 	_, err := b.Lambda.CreateFunction(ctx, &lambda.CreateFunctionInput{
 		FunctionName: &function, PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &ref},
-		Role: aws.String("arn:aws:iam::000000000000:role/bench"), MemorySize: aws.Int32(memoryMB), Timeout: aws.Int32(60),
+		Role: aws.String("arn:aws:iam::000000000000:role/bench"), MemorySize: aws.Int32(MemoryMB), Timeout: aws.Int32(60),
 	})
 	if err != nil {
 		return err
@@ -158,9 +167,9 @@ func (b *Bench) CreatePushed(ctx context.Context, tag, function string) error {
 	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &function}, 10*time.Minute)
 }
 
-// memoryMB gives functions two processors' worth of time (1,769 MB is one), as
+// MemoryMB gives functions two processors' worth of time (1,769 MB is one), as
 // a peer on this machine has it.
-const memoryMB = 2 * 1769
+const MemoryMB = 2 * 1769
 
 // ColdInvoke calls a function whose start is cold and returns how long it took
 // until the runtime asked for the invocation: the whole less what the function
@@ -247,20 +256,30 @@ type Tier struct {
 	Requests int64  `json:"requests"`
 	Hits     int64  `json:"hits"`
 	Bytes    int64  `json:"bytes"`
+
+	StoredChunks int64 `json:"storedChunks"` // held now, of L1
+}
+
+// Tiers is what thaw cache stats tells, by the tiers' names.
+func (b *Bench) Tiers(ctx context.Context) (map[string]Tier, error) {
+	var tiers []Tier
+	if err := b.ThawJSON(ctx, &tiers, "cache", "stats"); err != nil {
+		return nil, err
+	}
+	byName := map[string]Tier{}
+	for _, t := range tiers {
+		byName[t.Name] = t
+	}
+	if _, ok := byName[tier.OriginName]; !ok {
+		return nil, fmt.Errorf("thaw cache stats names no origin: %+v", tiers)
+	}
+	return byName, nil
 }
 
 // OriginBytes is what the origin has served since the start.
 func (b *Bench) OriginBytes(ctx context.Context) (int64, error) {
-	var tiers []Tier
-	if err := b.ThawJSON(ctx, &tiers, "cache", "stats"); err != nil {
-		return 0, err
-	}
-	for _, t := range tiers {
-		if t.Name == "origin" {
-			return t.Bytes, nil
-		}
-	}
-	return 0, fmt.Errorf("thaw cache stats names no origin: %+v", tiers)
+	tiers, err := b.Tiers(ctx)
+	return tiers[tier.OriginName].Bytes, err
 }
 
 // SHA256 is the hexadecimal hash of a payload, for signing.

@@ -29,3 +29,24 @@ func ProcessorTime(pid int) (time.Duration, error) {
 	}
 	return time.Duration(ticks) * time.Second / 100, nil
 }
+
+// PeakMB is the most memory that a process had resident since it began, or since
+// [ResetPeak], in MiB.
+func PeakMB(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	if !found {
+		return 0, fmt.Errorf("process %d tells no peak of memory", pid)
+	}
+	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	return kib >> 10, err
+}
+
+// ResetPeak has a process's peak begin at what it has resident now.
+func ResetPeak(pid int) error {
+	const peaks = "5" // proc(5), clear_refs
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(peaks), 0)
+}

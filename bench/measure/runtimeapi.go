@@ -14,12 +14,16 @@ import (
 
 // RuntimeAPI is the least that a handler needs to get as far as asking for an
 // invocation; it never gets one. Peers that know no invocations are measured by
-// it up to where a cold start ends. Starts on it are one at a time.
+// it up to where a cold start ends. Any number of handlers may ask; [RuntimeAPI.Start]
+// is for one at a time.
 type RuntimeAPI struct {
 	listener net.Listener
 	server   *http.Server
-	asked    chan struct{}
+	asked    chan struct{} // one for each handler
 }
+
+// mostHandlers is how many handlers may ask before somebody looks.
+const mostHandlers = 4096
 
 // NewRuntimeAPI listens on a port of the loopback. Close it.
 func NewRuntimeAPI() (*RuntimeAPI, error) {
@@ -27,7 +31,7 @@ func NewRuntimeAPI() (*RuntimeAPI, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &RuntimeAPI{listener: listener, asked: make(chan struct{}, 1)}
+	a := &RuntimeAPI{listener: listener, asked: make(chan struct{}, mostHandlers)}
 	a.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/invocation/next") {
 			w.WriteHeader(http.StatusAccepted) // a handler that tells why it ends
@@ -57,6 +61,20 @@ const startTimeout = 2 * time.Minute
 // settleTime is the pause between two starts.
 const settleTime = 100 * time.Millisecond
 
+// Await returns when n handlers more have asked, or with an error if that takes
+// longer than within.
+func (a *RuntimeAPI) Await(n int, within time.Duration) error {
+	late := time.After(within)
+	for i := range n {
+		select {
+		case <-a.asked:
+		case <-late:
+			return fmt.Errorf("%d of %d handlers asked for an invocation within %v", i, n, within)
+		}
+	}
+	return nil
+}
+
 // Start runs a command until its handler has asked for an invocation, and
 // returns how long that took. Then it calls end, which is to end what the
 // command's own process group does not hold, and kills that group.
@@ -66,12 +84,17 @@ func (a *RuntimeAPI) Start(cmd *exec.Cmd, end func()) (time.Duration, error) {
 	}
 	cmd.SysProcAttr.Setpgid = true
 	cmd.Stderr = os.Stderr
-	select {
-	case <-a.asked: // by a handler that nobody waited for
-	default:
+	return a.StartBy(cmd, cmd.Start, end)
+}
+
+// StartBy is [RuntimeAPI.Start] of a command that start starts, in a process
+// group of its own.
+func (a *RuntimeAPI) StartBy(cmd *exec.Cmd, start func() error, end func()) (time.Duration, error) {
+	for len(a.asked) > 0 { // by handlers that nobody waited for
+		<-a.asked
 	}
 	begin := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := start(); err != nil {
 		return 0, err
 	}
 	ended := make(chan struct{})

@@ -12,26 +12,20 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"thaw.dev/thaw/bench/measure"
+	"thaw.dev/thaw/bench/peer"
 )
 
-// kind is a handler and how it is run by hand.
+// kind is an image and the promised ratio of its starts to plain ones.
 type kind struct {
-	tag, dir string
-	args     []string
-	limit    float64 // promised ratio to the plain start
+	tag   string
+	limit float64
 }
 
-var kinds = []kind{
-	{"go-hello:1", "/", []string{"/handler"}, 2},
-	{"py-hello:1", "/var/task", []string{"/usr/bin/python3", "bootstrap.py", "app.handler"}, 1.3},
-	{"node-api:1", "/var/task", []string{"/usr/bin/node", "bootstrap.mjs", "app.handler"}, 1.3},
-}
+var kinds = []kind{{"go-hello:1", 2}, {"py-hello:1", 1.3}, {"node-api:1", 1.3}}
 
 func main() {
 	log.SetFlags(0)
@@ -64,21 +58,12 @@ func run(ctx context.Context, runs int) error {
 	return nil
 }
 
-// prepare makes the function and the unpacked tree of one kind.
-func prepare(ctx context.Context, b *measure.Bench, layout string, k kind) (function, bundle string, err error) {
-	function, _, _ = strings.Cut(k.tag, ":")
-	if err := b.Create(ctx, layout, k.tag, function); err != nil {
-		return "", "", err
-	}
-	bundle = filepath.Join(b.Dir, "bundle-"+function)
-	if out, err := exec.CommandContext(ctx, "umoci", "unpack", "--image", layout+":"+k.tag, bundle).CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("umoci unpack: %w: %s", err, out)
-	}
-	return function, bundle, nil
-}
-
 func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs int) error {
-	function, bundle, err := prepare(ctx, b, layout, k)
+	function, _, _ := strings.Cut(k.tag, ":")
+	if err := b.Create(ctx, layout, k.tag, function); err != nil {
+		return err
+	}
+	handler, err := peer.Unpack(ctx, layout, k.tag, filepath.Join(b.Dir, "bundle-"+function))
 	if err != nil {
 		return err
 	}
@@ -87,7 +72,12 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 		return err
 	}
 	defer api.Close()
-	if err := writeBundle(bundle, k, api.Environ()); err != nil {
+	containers, err := peer.OpenCrun()
+	if err != nil {
+		return err
+	}
+	defer containers.Close()
+	if err := handler.Configure(api.Environ()); err != nil {
 		return err
 	}
 	if _, err := b.Invoke(ctx, function); err != nil { // fills L1
@@ -111,7 +101,7 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 		if err := measure.DropPageCache(); err != nil {
 			return err
 		}
-		took, err := api.Start(chrootCommand(bundle, k, api.Environ()), func() {})
+		took, err := api.Start(handler.Chroot(api.Environ()), func() {})
 		if err != nil {
 			return err
 		}
@@ -120,7 +110,8 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 		if err := measure.DropPageCache(); err != nil {
 			return err
 		}
-		if took, err = api.Start(crunIn("run", "--bundle", bundle, id), func() { _ = crunIn("delete", "--force", id).Run() }); err != nil {
+		container := containers.Container(handler, id)
+		if took, err = api.StartBy(container.Cmd, container.Start, container.Kill); err != nil {
 			return err
 		}
 		crun = append(crun, took)
@@ -130,13 +121,4 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	measure.Ratio(os.Stdout, "  full L1 to crun run (promised below 1)", full, crun)
 	measure.Ratio(os.Stdout, "  empty L1 to full L1 (promised 1.15)", empty, full)
 	return nil
-}
-
-func chrootCommand(bundle string, k kind, environ []string) *exec.Cmd {
-	cmd := exec.Command(k.args[0], k.args[1:]...)
-	cmd.Path, cmd.Err = k.args[0], nil // looked up inside the tree
-	cmd.Dir = k.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: filepath.Join(bundle, "rootfs")}
-	cmd.Env = environ
-	return cmd
 }

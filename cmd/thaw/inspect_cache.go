@@ -32,11 +32,12 @@ func tiersOf(stats loader.Stats) []tierStats {
 		}
 		switch t.Name {
 		case l1.MemoryName:
-			s.StoredBytes, s.MaxBytes = stats.L1.MemoryBytes, stats.L1.MemoryMax
+			s.StoredBytes, s.MaxBytes, s.StoredChunks = stats.L1.MemoryBytes, stats.L1.MemoryMax, stats.L1.MemoryChunks
 		case l2.Name:
 			zoneStats(&s, stats.L2)
 		case l1.DiskName:
-			s.StoredBytes, s.MaxBytes, s.Corrupt = stats.L1.DiskBytes, stats.L1.DiskMax, stats.L1.Corrupt
+			s.StoredBytes, s.MaxBytes, s.StoredChunks = stats.L1.DiskBytes, stats.L1.DiskMax, stats.L1.DiskChunks
+			s.Corrupt = stats.L1.Corrupt
 		case tier.OriginName:
 			s.Corrupt = stats.CorruptAtOrigin
 		}
