@@ -1,0 +1,247 @@
+// Command burst measures many cold starts at once: 100 of 20 functions over 10
+// images, against as many crun run of the same handlers from trees unpacked on
+// the local disk. The kernel's caches are dropped before each; the worker's L1 is
+// full once and empty once, the origin is a folder.
+//
+// For thaw the time is that from the first request to the last answer, for crun
+// that from the first run to the last handler's first request to the Runtime
+// API: what the handlers take to answer is thaw's alone. A worker lets so many
+// starts go on at a time and the others wait; crun is run both so and all at
+// once. Memory is the sum of the peaks of the server, its loader and its holder.
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"thaw.dev/thaw/bench/measure"
+)
+
+const (
+	promisedRatio    = 1.3
+	promisedMemoryMB = 400
+)
+
+func main() {
+	log.SetFlags(0)
+	var b burst
+	flag.IntVar(&b.starts, "n", 100, "cold starts asked for at once")
+	flag.IntVar(&b.atOnce, "starts", 16, "of them that go on at a time (thaw serve --starts)")
+	flag.IntVar(&b.functions, "functions", 20, "functions that they are of")
+	rounds := flag.Int("rounds", 3, "bursts of each kind")
+	layouts := flag.String("layouts", "", "folder that keeps the images built for the next run; else they are built anew and removed")
+	flag.Parse()
+	if err := b.run(context.Background(), *layouts, *rounds); err != nil {
+		log.Fatal("bench/burst: ", err)
+	}
+}
+
+// burst is the parts of the comparison.
+type burst struct {
+	starts, atOnce, functions int
+
+	server *measure.Bench
+	names  []string // of the functions
+	crun   *containers
+
+	full, empty        result // of thaw, by what L1 holds
+	bounded, unbounded measure.Samples
+}
+
+// result is what bursts of one kind took.
+type result struct {
+	took     measure.Samples
+	memoryMB []int64 // the most of any round, of each process
+}
+
+func (b *burst) run(ctx context.Context, layouts string, rounds int) (err error) {
+	b.server, err = measure.Open(ctx, "--starts", strconv.Itoa(b.atOnce), "--sandboxes", strconv.Itoa(b.starts),
+		"--memory-mb", strconv.Itoa(b.starts*measure.MemoryMB), "--queue-wait", patience.String())
+	if err != nil {
+		return err
+	}
+	defer b.server.Close()
+	if layouts == "" {
+		layouts = b.server.Dir
+	}
+	layout, err := measure.BuildImages(ctx, layouts, "gzip", measure.Mix...) // umoci reads no zstd
+	if err != nil {
+		return err
+	}
+	if err := b.prepare(ctx, layout); err != nil {
+		return err
+	}
+	if b.crun, err = openContainers(ctx, layout, b.server.Dir); err != nil {
+		return err
+	}
+	defer b.crun.close()
+	for range rounds {
+		if err := b.compare(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%d cold starts of %d functions over %d images, none failed or refused\n", b.starts, b.functions, len(measure.Mix))
+	fmt.Printf("  crun run, %3d at a time    %s\n  crun run, all at once      %s\n", b.atOnce, b.bounded, b.unbounded)
+	b.print("full", b.full)
+	b.print("empty", b.empty)
+	return nil
+}
+
+// compare is one burst of each kind.
+func (b *burst) compare(ctx context.Context) error {
+	for _, of := range []struct {
+		atOnce int
+		took   *measure.Samples
+	}{{b.atOnce, &b.bounded}, {b.starts, &b.unbounded}} {
+		took, err := b.crun.start(b.starts, of.atOnce, b.function)
+		if err != nil {
+			return fmt.Errorf("crun: %w", err)
+		}
+		*of.took = append(*of.took, took)
+	}
+	if err := b.round(ctx, "kernel", &b.full); err != nil {
+		return fmt.Errorf("full L1: %w", err)
+	}
+	if err := b.round(ctx, "l1", &b.empty); err != nil {
+		return fmt.Errorf("empty L1: %w", err)
+	}
+	return nil
+}
+
+// prepare makes the functions. What ingest leaves in the server's memory ends
+// with the server; each function is started once, which fills L1 and records
+// what a start reads.
+func (b *burst) prepare(ctx context.Context, layout string) error {
+	var err error
+	if b.names, err = b.server.CreateMix(ctx, layout, b.functions); err != nil {
+		return err
+	}
+	if err := b.server.Restart(ctx); err != nil {
+		return err
+	}
+	for _, name := range b.names {
+		if _, err := b.server.Invoke(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// round is one burst with the tier empty that is named.
+func (b *burst) round(ctx context.Context, tier string, r *result) error {
+	for _, name := range b.names {
+		if err := b.server.Fresh(ctx, name); err != nil {
+			return err
+		}
+	}
+	if err := b.server.Empty(ctx, tier); err != nil {
+		return err
+	}
+	if err := measure.DropPageCache(); err != nil {
+		return err
+	}
+	processes, err := b.processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range processes {
+		if err := measure.ResetPeak(pid); err != nil {
+			return err
+		}
+	}
+	took, err := b.burst(ctx)
+	if err != nil {
+		return err
+	}
+	r.took = append(r.took, took)
+	for i, pid := range processes {
+		peak, err := measure.PeakMB(pid)
+		if err != nil {
+			return err
+		}
+		if len(r.memoryMB) <= i {
+			r.memoryMB = append(r.memoryMB, 0)
+		}
+		r.memoryMB[i] = max(r.memoryMB[i], peak)
+	}
+	return nil
+}
+
+// processes are the server, the loader and the holder.
+func (b *burst) processes() ([]int, error) {
+	all := []int{b.server.PID()}
+	for _, name := range []string{"loader", "holder"} {
+		text, err := os.ReadFile(filepath.Join(b.server.Data, "run", "read", name+".pid"))
+		if err != nil {
+			return nil, err
+		}
+		var process struct {
+			PID int `json:"pid"`
+		}
+		if err := json.Unmarshal(text, &process); err != nil {
+			return nil, err
+		}
+		all = append(all, process.PID)
+	}
+	return all, nil
+}
+
+// function is which function the i-th start is of. Starts of one function follow
+// one another, so that none of them is over before the last has begun, and meets
+// a sandbox that is idle by then.
+func (b *burst) function(i int) int { return i * b.functions / b.starts }
+
+// burst invokes all functions at once and returns when the last has answered.
+func (b *burst) burst(ctx context.Context) (time.Duration, error) {
+	var group sync.WaitGroup
+	errs := make([]error, b.starts)
+	begin := time.Now()
+	for i := range b.starts {
+		group.Go(func() { errs[i] = b.cold(ctx, b.names[b.function(i)]) })
+	}
+	group.Wait()
+	return time.Since(begin), errors.Join(errs...)
+}
+
+// cold invokes a function, and fails unless that was a cold start.
+func (b *burst) cold(ctx context.Context, name string) error {
+	out, err := b.server.Lambda.Invoke(ctx, &lambda.InvokeInput{FunctionName: &name, Payload: []byte(`{"name":"burst"}`), LogType: types.LogTypeTail})
+	if err != nil {
+		return err
+	}
+	if out.FunctionError != nil {
+		return fmt.Errorf("%s: %s: %s", name, *out.FunctionError, out.Payload)
+	}
+	tail, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult))
+	if err == nil && !strings.Contains(string(tail), "Init Duration") {
+		err = fmt.Errorf("%s: not a cold start: %s", name, tail)
+	}
+	return err
+}
+
+func (b *burst) print(l1 string, r result) {
+	fmt.Printf("  thaw, L1 %-5s             %s\n", l1, r.took)
+	measure.Ratio(os.Stdout, fmt.Sprintf("    to crun run, %d at a time", b.atOnce), r.took, b.bounded)
+	measure.Ratio(os.Stdout, fmt.Sprintf("    to crun run, all at once (promised %.1f)", promisedRatio), r.took, b.unbounded)
+	var sum int64
+	for _, mb := range r.memoryMB {
+		sum += mb
+	}
+	fmt.Printf("    %d MiB resident at most: server %d, loader %d, holder %d (promised %d)\n",
+		sum, r.memoryMB[0], r.memoryMB[1], r.memoryMB[2], promisedMemoryMB)
+}
