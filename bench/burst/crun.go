@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,14 +17,14 @@ const patience = 5 * time.Minute
 
 // containers are the handlers of the mix, ready for crun.
 type containers struct {
-	api      *peer.RuntimeAPI
+	api      *measure.RuntimeAPI
 	crun     *peer.Crun
 	handlers []peer.Handler
 	round    int
 }
 
 func openContainers(ctx context.Context, layout, dir string) (*containers, error) {
-	api, err := peer.NewRuntimeAPI()
+	api, err := measure.NewRuntimeAPI()
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +37,7 @@ func openContainers(ctx context.Context, layout, dir string) (*containers, error
 	for _, tag := range measure.Mix {
 		handler, err := peer.Unpack(ctx, layout, tag, filepath.Join(dir, "bundle-"+strings.ReplaceAll(tag, ":", "-")))
 		if err == nil {
-			err = handler.Configure(api.Address())
+			err = handler.Configure(api.Environ())
 		}
 		if err != nil {
 			c.close()
@@ -63,7 +61,7 @@ func (c *containers) start(n, atOnce int, function func(i int) int) (time.Durati
 		return 0, err
 	}
 	c.round++
-	running := map[string]*exec.Cmd{}
+	var running []peer.Container
 	begin := time.Now()
 	var err error
 	for i := range n {
@@ -73,18 +71,19 @@ func (c *containers) start(n, atOnce int, function func(i int) int) (time.Durati
 			}
 		}
 		id := fmt.Sprintf("thaw-burst-%d-%d-%d", os.Getpid(), c.round, i)
-		var cmd *exec.Cmd
-		if cmd, err = c.crun.Run(c.handlers[function(i)%len(c.handlers)], id); err != nil {
+		container := c.crun.Container(c.handlers[function(i)%len(c.handlers)], id)
+		if err = container.Start(); err != nil {
 			break
 		}
-		running[id] = cmd
+		running = append(running, container)
 	}
 	if err == nil {
 		err = c.api.Await(min(n, atOnce), patience)
 	}
 	took := time.Since(begin)
-	for id, cmd := range running {
-		err = errors.Join(err, c.crun.End(cmd, id))
+	for _, container := range running {
+		container.Kill()
+		_ = container.Cmd.Wait() // tells that it was killed
 	}
 	return took, err
 }
