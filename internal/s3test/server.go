@@ -38,15 +38,16 @@ type Server struct {
 	Endpoint string // its URL
 	Dir      string // holds a folder for each bucket, in that the objects as files
 
-	binary string
-	output bytes.Buffer
-	cmd    *exec.Cmd
-	done   chan struct{}
+	binary  string
+	options []string
+	output  bytes.Buffer
+	cmd     *exec.Cmd
+	done    chan struct{}
 }
 
-// Run starts a server on a folder, which is there, and returns when it answers.
-// The caller ends it with [Server.Stop].
-func Run(ctx context.Context, dir string) (*Server, error) {
+// Run starts a server on a folder, which is there, and returns when it answers;
+// options are further ones of versitygw. The caller ends it with [Server.Stop].
+func Run(ctx context.Context, dir string, options ...string) (*Server, error) {
 	path, err := installed()
 	if err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func Run(ctx context.Context, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Endpoint: "http://" + l.Addr().String(), Dir: dir, binary: path}
+	s := &Server{Endpoint: "http://" + l.Addr().String(), Dir: dir, binary: path, options: options}
 	if err := l.Close(); err != nil { // only its port was wanted
 		return nil, err
 	}
@@ -89,8 +90,8 @@ func URL(endpoint, bucket, prefix string) string {
 
 func (s *Server) run(ctx context.Context) error {
 	address := s.Endpoint[len("http://"):]
-	s.cmd = exec.Command(s.binary, "--access", AccessKey, "--secret", Secret, "--region", Region,
-		"--port", address, "--quiet", "--keep-alive", "posix", s.Dir)
+	args := append([]string{"--access", AccessKey, "--secret", Secret, "--region", Region, "--port", address, "--quiet", "--keep-alive"}, s.options...)
+	s.cmd = exec.Command(s.binary, append(args, "posix", s.Dir)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
