@@ -139,7 +139,7 @@ func (b *burst) prepare(ctx context.Context, layout string) error {
 			return err
 		}
 	}
-	return nil
+	return b.server.Packed(ctx)
 }
 
 // round is one burst with the tier empty that is named.

@@ -136,6 +136,9 @@ func drill(ctx context.Context, b *measure.Bench, c config, names []string) erro
 			return err
 		}
 	}
+	if _, err := settled(ctx, b); err != nil {
+		return err
+	}
 	before, err := observe(ctx, b, c, names, c.before)
 	if err != nil {
 		return err
@@ -151,16 +154,33 @@ func drill(ctx context.Context, b *measure.Bench, c config, names []string) erro
 	if err != nil {
 		return err
 	}
-	end, err := b.Tiers(ctx)
+	end, err := settled(ctx, b)
 	if err != nil {
 		return err
 	}
 	single := singleFlight{
 		fetched: end[tier.OriginName].Requests - zero[tier.OriginName].Requests,
 		chunks:  end[l1.DiskName].StoredChunks,
+		made:    end[l1.DiskName].MadeChunks - zero[l1.DiskName].MadeChunks,
 		zone:    end[l2.Name].Hits - zero[l2.Name].Hits,
 	}
 	return report(c, before, after, single)
+}
+
+// settled waits until nothing is packed or written to L1's disk any more, and
+// returns what the tiers tell then.
+func settled(ctx context.Context, b *measure.Bench) (map[string]measure.Tier, error) {
+	const pause = 2 * time.Second
+	last, err := b.Tiers(ctx)
+	for err == nil {
+		time.Sleep(pause)
+		var now map[string]measure.Tier
+		if now, err = b.Tiers(ctx); err == nil && now[l1.DiskName] == last[l1.DiskName] {
+			return now, nil
+		}
+		last = now
+	}
+	return nil, err
 }
 
 // empty drops every tier, the kernel's caches of what the origin reads included.

@@ -10,6 +10,7 @@ import (
 type singleFlight struct {
 	fetched int64 // requests for chunks
 	chunks  int64 // distinct ones: what L1's disk, empty at the beginning, holds at the end
+	made    int64 // of these at most, packs that this worker made meanwhile; 0 makes the ratio exact
 	zone    int64 // chunks that L2 gave
 }
 
@@ -26,8 +27,8 @@ func report(c config, before, after observation, single singleFlight) error {
 	fmt.Printf("  from then on           %s\n", count(after.answers, func(due time.Duration) bool { return due >= back }))
 	fmt.Printf("  hit rate, each second  %s ...\n", after.perSecond(12))
 	fmt.Printf("%-44s %.1f s\n", "hit rate of L1 and L2 is back after", back.Seconds())
-	fmt.Printf("%-44s %.2f (promised 1), %d requests for %d chunks; L2 gave %d\n", "origin requests per chunk",
-		float64(single.fetched)/float64(single.chunks), single.fetched, single.chunks, single.zone)
+	fmt.Printf("%-44s %.2f (promised 1), %d requests for %d chunks, %d made here; L2 gave %d\n", "origin requests per chunk",
+		float64(single.fetched)/float64(single.chunks), single.fetched, single.chunks, single.made, single.zone)
 	fmt.Printf("%-44s p50 %.2f  p99 %.2f\n", "answers in the drill to those before",
 		float64(all.samples.Quantile(0.5))/float64(beforeAll.samples.Quantile(0.5)),
 		float64(all.samples.Quantile(0.99))/float64(beforeAll.samples.Quantile(0.99)))

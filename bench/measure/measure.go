@@ -258,6 +258,7 @@ type Tier struct {
 	Bytes    int64  `json:"bytes"`
 
 	StoredChunks int64 `json:"storedChunks"` // held now, of L1
+	MadeChunks   int64 `json:"madeChunks"`   // by this worker, of L1's disk
 }
 
 // Tiers is what thaw cache stats tells, by the tiers' names.

@@ -32,7 +32,8 @@ type tierStats struct {
 	P99         time.Duration `json:"p99"`
 	HitRate     float64       `json:"hitRate"` // hits by requests; 0 where there were none
 
-	StoredChunks int `json:"storedChunks,omitempty"` // held now, of L1
+	StoredChunks int   `json:"storedChunks,omitempty"` // held now, of L1
+	MadeChunks   int64 `json:"madeChunks,omitempty"`   // of L1's disk: packs made here, which no other tier gave
 
 	Latency latency.Snapshot `json:"latency"`           // of hits, all buckets
 	Servers []zoneServer     `json:"servers,omitempty"` // of l2

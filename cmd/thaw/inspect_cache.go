@@ -37,7 +37,7 @@ func tiersOf(stats loader.Stats) []tierStats {
 			zoneStats(&s, stats.L2)
 		case l1.DiskName:
 			s.StoredBytes, s.MaxBytes, s.StoredChunks = stats.L1.DiskBytes, stats.L1.DiskMax, stats.L1.DiskChunks
-			s.Corrupt = stats.L1.Corrupt
+			s.Corrupt, s.MadeChunks = stats.L1.Corrupt, stats.Offered
 		case tier.OriginName:
 			s.Corrupt = stats.CorruptAtOrigin
 		}

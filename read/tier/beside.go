@@ -30,4 +30,7 @@ func (b *Beside) Warm(ctx context.Context, name thaw.ChunkName) error {
 }
 
 // Offer offers a chunk that was made here to every cache.
-func (s *Stack) Offer(chunk thaw.NamedChunk) { s.put(s.levels, chunk.Name(), chunk.Sealed()) }
+func (s *Stack) Offer(chunk thaw.NamedChunk) {
+	s.offered.Add(1)
+	s.put(s.levels, chunk.Name(), chunk.Sealed())
+}

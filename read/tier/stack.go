@@ -67,6 +67,7 @@ type Stack struct {
 
 	origin                    counters
 	shared, aheadFetches      atomic.Int64
+	offered                   atomic.Int64
 	badAtOrigin, lostAtOrigin atomic.Int64
 }
 
@@ -268,7 +269,7 @@ func (s *Stack) warmed(name thaw.ChunkName) bool {
 // Stats returns the counters so far.
 func (s *Stack) Stats() Stats {
 	st := Stats{
-		Shared: s.shared.Load(), Ahead: s.aheadFetches.Load(),
+		Shared: s.shared.Load(), Ahead: s.aheadFetches.Load(), Offered: s.offered.Load(),
 		CorruptAtOrigin: s.badAtOrigin.Load(), LostAtOrigin: s.lostAtOrigin.Load(),
 	}
 	for _, l := range s.levels {

@@ -16,6 +16,8 @@ type Stats struct {
 	// Ahead counts the chunks fetched ahead from the origin. They are in the
 	// origin's counters too.
 	Ahead int64 `json:"ahead"`
+	// Offered counts the chunks that were made here ([Stack.Offer]).
+	Offered int64 `json:"offered"`
 	// CorruptAtOrigin counts answers of the origin that it found not to have
 	// the name asked for. Each is an alarm.
 	CorruptAtOrigin int64 `json:"corrupt_at_origin"`
