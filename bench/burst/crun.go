@@ -82,7 +82,7 @@ func (c *containers) start(n, atOnce int, function func(i int) int) (time.Durati
 	}
 	took := time.Since(begin)
 	for _, container := range running {
-		container.Kill()
+		container.Remove()
 		_ = container.Cmd.Wait() // tells that it was killed
 	}
 	return took, err

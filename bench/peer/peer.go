@@ -166,11 +166,12 @@ func (c *Crun) Container(h Handler, id string) Container {
 // Start runs it, and returns when crun has been executed.
 func (c Container) Start() error { return c.crun.start(c.Cmd) }
 
-// Kill kills it. The caller waits for Cmd, which then removes what is left.
-func (c Container) Kill() {
-	kill := c.crun.command("kill", c.id, "KILL")
-	if c.crun.start(kill) == nil && kill.Wait() == nil {
-		return
+// Remove kills it and removes what is left of it, unless crun run is faster. The
+// caller waits for Cmd.
+func (c Container) Remove() {
+	remove := c.crun.command("delete", "--force", c.id)
+	remove.Stderr = nil // it fails where crun run was faster
+	if c.crun.start(remove) != nil || remove.Wait() != nil {
+		_ = syscall.Kill(-c.Cmd.Process.Pid, syscall.SIGKILL) // if it never came up
 	}
-	_ = syscall.Kill(-c.Cmd.Process.Pid, syscall.SIGKILL) // it never came up, or has ended
 }

@@ -111,7 +111,7 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 			return err
 		}
 		container := containers.Container(handler, id)
-		if took, err = api.StartBy(container.Cmd, container.Start, container.Kill); err != nil {
+		if took, err = api.StartBy(container.Cmd, container.Start, container.Remove); err != nil {
 			return err
 		}
 		crun = append(crun, took)
