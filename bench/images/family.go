@@ -65,8 +65,8 @@ func describe(tag string, a apps) (debimage.Image, error) {
 	switch app {
 	case "go-hello":
 		return a.scratch(tag, "handler", "./examples/go", "-buildid="+version)
-	case "fill":
-		return a.filled(tag, version)
+	case "fill", "one":
+		return a.filled(tag, app, version)
 	case "probe":
 		return a.scratch(tag, "handler", "./bench/images/probe")
 	}
@@ -97,14 +97,17 @@ func describe(tag string, a apps) (debimage.Image, error) {
 }
 
 // filled is the Go function in an image of the size that the version names, in
-// MiB: "fill:10240" is an image of 10 GiB.
-func (a apps) filled(tag, version string) (debimage.Image, error) {
+// MiB: "fill:10240" is an image of 10 GiB, "one:1024" has a file of 1 GiB.
+func (a apps) filled(tag, app, version string) (debimage.Image, error) {
 	megabytes, err := strconv.Atoi(version)
 	if err != nil {
 		return debimage.Image{}, fmt.Errorf("image %s: the version is a size in MiB", tag)
 	}
 	img, err := a.scratch(tag, "handler", "./examples/go")
 	img.FillMB = megabytes
+	if app == "one" {
+		img.FillFileMB = megabytes
+	}
 	return img, err
 }
 

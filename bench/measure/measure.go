@@ -51,6 +51,11 @@ func Ratio(w io.Writer, what string, a, b Samples) {
 		float64(a.Quantile(0.5))/float64(b.Quantile(0.5)), float64(a.Quantile(0.95))/float64(b.Quantile(0.95)))
 }
 
+// Share prints how fast a is in shares of b's speed: the inverse of [Ratio].
+func Share(what string, a, b Samples) {
+	fmt.Printf("%-44s p50 %.2f\n", what, float64(b.Quantile(0.5))/float64(a.Quantile(0.5)))
+}
+
 // Bench is a running server and where its images come from.
 type Bench struct {
 	*livetest.Server

@@ -2,8 +2,10 @@ package measure
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -49,4 +51,17 @@ func PeakMB(pid int) (int64, error) {
 func ResetPeak(pid int) error {
 	const peaks = "5" // proc(5), clear_refs
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(peaks), 0)
+}
+
+// LoaderPID is the process id of the loader of the server on a data folder.
+func LoaderPID(data string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(data, "run", "read", "loader.pid"))
+	if err != nil {
+		return 0, err
+	}
+	var id struct {
+		PID int `json:"pid"`
+	}
+	err = json.Unmarshal(text, &id)
+	return id.PID, err
 }

@@ -28,16 +28,17 @@ var base = []string{"base-files", "base-passwd", "bash", "coreutils", "ca-certif
 
 // Image says what an image holds.
 type Image struct {
-	Tag      string
-	Release  string            // suite of the packages, "" for the newest of all
-	Packages []string          // of the runtime layer, over the base
-	Scratch  bool              // no base: the application is all
-	Squash   bool              // one layer of everything, as other pipelines make it
-	App      map[string]string // destination to a folder of the host, the application's layer
-	Links    map[string]string // symbolic links of the runtime layer
-	FillMB   int               // so many MiB of files that nothing else has, in a layer of their own
-	Python   bool              // compile the modules ahead, as the package's scripts do
-	Config   Config
+	Tag        string
+	Release    string            // suite of the packages, "" for the newest of all
+	Packages   []string          // of the runtime layer, over the base
+	Scratch    bool              // no base: the application is all
+	Squash     bool              // one layer of everything, as other pipelines make it
+	App        map[string]string // destination to a folder of the host, the application's layer
+	Links      map[string]string // symbolic links of the runtime layer
+	FillMB     int               // so many MiB of files that nothing else has, in a layer of their own
+	FillFileMB int               // size of each, 0 for the usual
+	Python     bool              // compile the modules ahead, as the package's scripts do
+	Config     Config
 }
 
 // Build makes one image.
@@ -53,7 +54,7 @@ func (b *Builder) Build(ctx context.Context, img Image) error {
 		layers = append(layers, Layer{Dirs: img.App})
 	}
 	if img.FillMB > 0 {
-		layers = append(layers, Layer{FillMB: img.FillMB})
+		layers = append(layers, Layer{FillMB: img.FillMB, FillFileMB: img.FillFileMB})
 	}
 	if img.Squash {
 		layers = []Layer{squash(layers)}

@@ -2,6 +2,7 @@ package debimage
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type Layer struct {
 	// FillMB adds so many MiB of files that don't compress and that no other
 	// image has, for images of any size.
 	FillMB int
+
+	// FillFileMB is the size of each of these files, in MiB; zero means 4.
+	FillFileMB int
 }
 
 // epoch is the mtime of what the packages don't date.
@@ -72,22 +76,20 @@ func (l Layer) write(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
-	if err := fill(tw, l.FillMB); err != nil {
+	if err := fill(tw, l.FillMB, cmp.Or(l.FillFileMB, 4)); err != nil {
 		return err
 	}
 	return tw.Close()
 }
 
-// fillFileMB is the size of a file of the filling, in MiB.
-const fillFileMB = 4
-
-// fill adds files of pseudo-random bytes; the same size gives the same bytes.
-func fill(tw *tar.Writer, megabytes int) error {
+// fill adds files of pseudo-random bytes, fileMB MiB each; the same size gives
+// the same bytes.
+func fill(tw *tar.Writer, megabytes, fileMB int) error {
 	block := make([]byte, 1<<20)
 	random := rand.NewChaCha8([32]byte{byte(megabytes), byte(megabytes >> 8), byte(megabytes >> 16)})
-	for n := 0; n < megabytes; n += fillFileMB {
-		size := min(fillFileMB, megabytes-n)
-		name := fmt.Sprintf("fill/%03d/%02d.bin", n/fillFileMB/100, n/fillFileMB%100)
+	for n := 0; n < megabytes; n += fileMB {
+		size := min(fileMB, megabytes-n)
+		name := fmt.Sprintf("fill/%03d/%02d.bin", n/fileMB/100, n/fileMB%100)
 		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(size) << 20, ModTime: epoch}); err != nil {
 			return err
 		}

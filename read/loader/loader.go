@@ -119,7 +119,8 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 		levels = append(levels, tier.Level{Name: l2.Name, Cache: c.L2, Far: true})
 	}
 	s.stack = tier.New(tier.Options{Caches: levels, Origin: c.Origin, Fetches: c.Fetches, Ahead: c.Ahead, Log: c.Log})
-	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes)}
+	opening := view.NewAhead(ctx)
+	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes), Ahead: opening}
 	if err := s.adopt(); err != nil {
 		return err
 	}
@@ -147,7 +148,9 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 		<-ctx.Done()
 		return control.Close()
 	})
-	return errors.Join(group.Wait(), s.fetches.Wait())
+	err = errors.Join(group.Wait(), s.fetches.Wait())
+	opening.Wait()
+	return err
 }
 
 // adopt shows the files that a predecessor showed, before its requests are

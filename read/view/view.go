@@ -36,6 +36,7 @@ type Options struct {
 	Chunks  thaw.ChunkSource // the tiers
 	Keys    thaw.KeyWrapper  // unwraps a manifest's data key
 	Plain   *PlainCache      // opened chunks
+	Ahead   *Ahead           // opens what reads in order come to next; nil: nothing does
 }
 
 // View is an open image. It is safe for concurrent use.
@@ -52,6 +53,7 @@ type View struct {
 
 	// Reads are told the recorder, if there is one: see [View.Record].
 	recorder recorder
+	runs     runs
 }
 
 // Open opens the image of that id for tenant. Errors: [thaw.NotFound] where
@@ -168,9 +170,12 @@ func (v *View) next(ctx context.Context, off *int64, n *int, r *recorder) (piece
 		p.pack = pack
 	}
 	if end == 0 {
-		c, _, err := v.manifest.ByBlock(ctx, block)
+		c, index, err := v.manifest.ByBlock(ctx, block)
 		if err != nil {
 			return piece{}, err
+		}
+		if r == &v.recorder { // a reader's, not the view's own
+			v.openAhead(index)
 		}
 		p.chunk, p.from, end, p.pack = c, int(block-c.Block)*thaw.BlockBytes, int64(c.Block+c.Blocks)*thaw.BlockBytes, nil
 	}
