@@ -70,7 +70,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.PlainBytes == 0 {
 		c.PlainBytes = view.DefaultPlainBytes
 	}
-	hugePages(heapBytes)
+	hugePages(heapBytes(c.L1.MemoryBytes + c.PlainBytes))
 	c.L1.Log = c.Log
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
