@@ -17,8 +17,10 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +45,10 @@ func main() {
 	megabytes := flag.Int("mb", 1024, "size of the file, in MiB")
 	keep := flag.String("images", "", "folder that keeps the image; a temporary one without")
 	flag.Parse()
-	if err := run(context.Background(), *runs, *megabytes, *keep); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *runs, *megabytes, *keep)
+	stop()
+	if err != nil {
 		log.Fatal("bench/seq: ", err)
 	}
 }
@@ -163,12 +168,12 @@ func (b *bench) full(ctx context.Context, runs int) error {
 	var ours, plain measure.Samples
 	var processor time.Duration
 	for range runs {
-		took, used, err := b.read(b.image)
+		took, used, err := b.read(ctx, b.image)
 		if err != nil {
 			return err
 		}
 		ours, processor = append(ours, took), processor+used
-		if took, _, err = b.read(b.peer); err != nil {
+		if took, _, err = b.read(ctx, b.peer); err != nil {
 			return err
 		}
 		plain = append(plain, took)
@@ -189,7 +194,7 @@ func (b *bench) cold(ctx context.Context, runs int, addresses []string) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err := b.read(b.image); err != nil {
+		if _, _, err := b.read(ctx, b.image); err != nil {
 			return err
 		}
 		after, err := b.OriginBytes(ctx)
@@ -218,7 +223,7 @@ func (b *bench) coldFilled(ctx context.Context, runs int, addresses []string) er
 		if err := b.DropL1(ctx); err != nil {
 			return err
 		}
-		took, used, err := b.read(b.image)
+		took, used, err := b.read(ctx, b.image)
 		if err != nil {
 			return err
 		}
@@ -253,7 +258,7 @@ func (b *bench) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err := b.read(b.image); err != nil {
+		if _, _, err := b.read(ctx, b.image); err != nil {
 			return err
 		}
 		after, err := b.Tiers(ctx)
@@ -287,7 +292,10 @@ func (b *bench) check() error {
 // read drops the page caches and reads a file once, as a program does that
 // reads in pieces of 1 MiB. It returns how long that took, and the loader's
 // processor time in it.
-func (b *bench) read(path string) (took, processor time.Duration, err error) {
+func (b *bench) read(ctx context.Context, path string) (took, processor time.Duration, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
 	if err := measure.DropPageCache(); err != nil {
 		return 0, 0, err
 	}

@@ -11,13 +11,8 @@ const (
 	// aheadShare bounds what is opened ahead of a run of chunks read in order: one
 	// more for so many. Reads that are not in order open nothing ahead.
 	aheadShare = 2
-	// aheadShareRecording is that while a start is recorded: what a first start
-	// fetches is counted (bench/touched), and short runs are the kernel's own
-	// readahead more often than a program's way.
-	aheadShareRecording = 16
-	// aheadMax bounds the chunks that a run is ahead of its reader: 2 MiB of the
-	// largest, some 5 ms of one processor's work, and more than a far tier's
-	// answers take at the rate of one.
+	// aheadMax bounds the chunks that a run is ahead of its reader, to 2 MiB of the
+	// largest.
 	aheadMax = 8
 	// aheadOpening bounds the chunks being opened ahead at a time, of all views.
 	aheadOpening = 16
@@ -45,17 +40,15 @@ func NewAhead(ctx context.Context) *Ahead {
 func (a *Ahead) Wait() { _ = a.group.Wait() } // its functions return no error
 
 // openAhead opens what a read of a chunk shows to be wanted soon. It waits for
-// nothing; what fails is left to the read that needs it.
+// nothing; what fails is left to the read that needs it. While a start is
+// recorded it does nothing: what a first start fetches is counted (bench/touched),
+// and runs are the kernel's own readahead more often than a program's way.
 func (v *View) openAhead(index int) {
 	a := v.options.Ahead
-	if a == nil {
+	if a == nil || v.recorder.on.Load() {
 		return
 	}
-	share := aheadShare
-	if v.recorder.on.Load() {
-		share = aheadShareRecording
-	}
-	from, to := v.runs.read(index, share)
+	from, to := v.runs.read(index)
 	for i := from; i < min(to, v.Chunks()); i++ {
 		a.group.TryGo(func() error { // where too many are under way, the read that needs it opens it
 			c, err := v.manifest.At(a.life, i)
@@ -83,17 +76,15 @@ type run struct {
 }
 
 // read notes that a chunk is read and returns the indexes of those to open
-// ahead, from the first up to but not including the last; one for share of the
-// run, at most.
-func (r *runs) read(index, share int) (from, to int) {
+// ahead, from the first up to but not including the last.
+func (r *runs) read(index int) (from, to int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := run{length: 1, next: index + 1, opened: index + 1}
 	at := runsKept - 1
 	for i, old := range r.kept {
-		// Requests of one reader pass one another: what is a little before the
-		// place where its run stands is its own.
-		if old.length == 0 || index < old.next-aheadMax || index > old.next {
+		// A chunk takes some reads, which are of the same run.
+		if old.length == 0 || index != old.next-1 && index != old.next {
 			continue
 		}
 		now = old
@@ -105,7 +96,7 @@ func (r *runs) read(index, share int) (from, to int) {
 		break
 	}
 	from = max(now.next, now.opened)
-	to = now.next + min(now.length/share, aheadMax)
+	to = now.next + min(now.length/aheadShare, aheadMax)
 	now.opened = max(from, to)
 	copy(r.kept[1:at+1], r.kept[:at])
 	r.kept[0] = now
