@@ -7,12 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const hugeBytes = 2 << 20
+const (
+	hugeBytes = 2 << 20
 
-// heapBytes is how large the heap gets with caches of so many bytes: the
-// collector lets what they hold double, and a burst of starts has chunks on their
-// way. The heap that large caches need is more than is reserved at once.
-func heapBytes(cached int64) int { return int(min(2*cached+64<<20, 1<<30)) }
+	// maxHugeBytes bounds what is asked for at once: the heap of large caches is
+	// more than that.
+	maxHugeBytes = 1 << 30
+)
 
 // hugePages makes the next n bytes that the heap grows by come in pages of
 // 2 MiB. A cold start fills the caches with tens of megabytes that were never

@@ -17,6 +17,7 @@
 package loader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -25,6 +26,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -56,6 +58,10 @@ type Config struct {
 	Log         *slog.Logger // nil means slog.Default
 }
 
+// workBytes is what the loader needs beside its caches, at the height of a burst
+// of starts: chunks on their way, answers, the runtime itself.
+const workBytes = 128 << 20
+
 func openDir(runDir string) string    { return filepath.Join(runDir, "open") }
 func socketPath(runDir string) string { return filepath.Join(runDir, "loader.sock") }
 func pidFile(runDir string) string    { return filepath.Join(runDir, "loader.pid") }
@@ -70,7 +76,11 @@ func Run(ctx context.Context, c Config) error {
 	if c.PlainBytes == 0 {
 		c.PlainBytes = view.DefaultPlainBytes
 	}
-	hugePages(heapBytes(c.L1.MemoryBytes + c.PlainBytes))
+	// The collector would let a heap of caches double; marking one of chunks,
+	// which hold no pointers, costs next to nothing.
+	heap := cmp.Or(c.L1.MemoryBytes, l1.DefaultMemoryBytes) + c.PlainBytes + workBytes
+	hugePages(int(min(heap, maxHugeBytes)))
+	debug.SetMemoryLimit(heap)
 	c.L1.Log = c.Log
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

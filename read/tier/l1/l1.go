@@ -25,11 +25,14 @@ const (
 	DiskName   = "l1-disk"
 )
 
+// DefaultMemoryBytes is small: the page cache holds the files of the disk's part, too.
+const DefaultMemoryBytes = 64 << 20
+
 // Options make an [L1].
 type Options struct {
 	Dir         string       // folder of the disk's part, made if absent; required
 	DiskBytes   int64        // bound of the disk's part; zero means 10 GiB
-	MemoryBytes int64        // bound of the memory's part; zero means 64 MiB: the page cache holds the files too
+	MemoryBytes int64        // bound of the memory's part; zero means DefaultMemoryBytes
 	QueueBytes  int64        // bound of what waits to be written; zero means 64 MiB
 	Log         *slog.Logger // nil means slog.Default
 }
@@ -39,7 +42,7 @@ func (o *Options) setDefaults() {
 		o.DiskBytes = 10 << 30
 	}
 	if o.MemoryBytes == 0 {
-		o.MemoryBytes = 64 << 20
+		o.MemoryBytes = DefaultMemoryBytes
 	}
 	if o.QueueBytes == 0 {
 		o.QueueBytes = 64 << 20
