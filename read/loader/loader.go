@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -62,6 +63,10 @@ type Config struct {
 // of starts: chunks on their way, answers, the runtime itself.
 const workBytes = 128 << 20
 
+// writeAfter lets most starts be over before what they have fetched is written to
+// the worker's own cache.
+const writeAfter = 500 * time.Millisecond
+
 func openDir(runDir string) string    { return filepath.Join(runDir, "open") }
 func socketPath(runDir string) string { return filepath.Join(runDir, "loader.sock") }
 func pidFile(runDir string) string    { return filepath.Join(runDir, "loader.pid") }
@@ -81,7 +86,7 @@ func Run(ctx context.Context, c Config) error {
 	heap := cmp.Or(c.L1.MemoryBytes, l1.DefaultMemoryBytes) + c.PlainBytes + workBytes
 	hugePages(int(min(heap, maxHugeBytes)))
 	debug.SetMemoryLimit(heap)
-	c.L1.Log = c.Log
+	c.L1.Log, c.L1.WriteAfter = c.Log, writeAfter
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gone := proc.Lifeline()

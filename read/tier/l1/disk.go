@@ -29,14 +29,16 @@ import (
 //
 // It implements tier.Cache and is safe for concurrent use.
 type Disk struct {
-	dir      string
-	bound    int64 // configured
-	queueMax int64
-	log      *slog.Logger
-	lock     *os.File
-	stop     chan struct{}
-	writer   sync.WaitGroup
-	wake     chan struct{} // holds a token while the writer has something to do
+	dir        string
+	bound      int64 // configured
+	queueMax   int64
+	writeAfter time.Duration
+	log        *slog.Logger
+	lock       *os.File
+	stop       chan struct{}
+	writer     sync.WaitGroup
+	wake       chan struct{} // holds a token while the writer has something to do
+	pressed    chan struct{} // holds a token once what waits fills half of the queue
 
 	complained time.Time // of the writer alone: when it last logged a failed write
 
@@ -67,8 +69,8 @@ func (d *Disk) path(f chunkFile) string {
 
 func openDisk(o Options) (*Disk, error) {
 	d := &Disk{
-		dir: o.Dir, bound: o.DiskBytes, queueMax: o.QueueBytes, log: o.Log,
-		stop: make(chan struct{}), wake: make(chan struct{}, 1),
+		dir: o.Dir, bound: o.DiskBytes, queueMax: o.QueueBytes, writeAfter: o.WriteAfter, log: o.Log,
+		stop: make(chan struct{}), wake: make(chan struct{}, 1), pressed: make(chan struct{}, 1),
 		waiting: map[thaw.ChunkName]thaw.SealedChunk{},
 	}
 	d.files = s3fifo.New(o.DiskBytes, func(name thaw.ChunkName, size int64) {
@@ -83,7 +85,7 @@ func openDisk(o Options) (*Disk, error) {
 		return nil, thaw.Wrap("l1: open "+d.dir, err)
 	}
 	d.writer.Go(d.write)
-	d.signal()
+	signal(d.wake)
 	return d, nil
 }
 
@@ -206,12 +208,16 @@ func (d *Disk) Put(name thaw.ChunkName, sealed thaw.SealedChunk) {
 	d.queue = append(d.queue, name)
 	d.waiting[name] = sealed
 	d.bytes += int64(len(sealed))
-	d.signal()
+	signal(d.wake)
+	if d.bytes > d.queueMax/2 {
+		signal(d.pressed)
+	}
 }
 
-func (d *Disk) signal() {
+// signal puts a word into a channel that has room for one.
+func signal(c chan struct{}) {
 	select {
-	case d.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -38,6 +38,7 @@ func (d *Disk) write() {
 				d.log.Warn("L1: can't save the eviction order", "err", err)
 			}
 		case <-d.wake:
+			d.rest()
 			for d.writeNext() {
 				select {
 				case <-d.stop:
@@ -46,6 +47,18 @@ func (d *Disk) write() {
 				}
 			}
 		}
+	}
+}
+
+// rest lets a start that brings chunks have the processor and the disk for
+// itself, unless they fill half of the queue.
+func (d *Disk) rest() {
+	timer := time.NewTimer(d.writeAfter)
+	defer timer.Stop()
+	select {
+	case <-d.stop:
+	case <-d.pressed:
+	case <-timer.C:
 	}
 }
 
@@ -125,7 +138,7 @@ func (d *Disk) finish(f chunkFile, epoch int, err error) {
 	case isNoSpace(err):
 		d.noSpace.Add(1)
 		d.files.SetCapacity(d.files.Cost() - d.files.Cost()/shrinkShare)
-		d.signal() // to delete what this evicted
+		signal(d.wake) // to delete what this evicted
 	}
 	d.mu.Unlock()
 
