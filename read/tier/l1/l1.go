@@ -13,8 +13,8 @@ package l1
 import (
 	"context"
 	"log/slog"
-	"time"
 	"sync"
+	"time"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/read/s3fifo"
