@@ -4,11 +4,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
 // TestPack: what a version's first start has read is packed, and the next start
@@ -22,7 +19,7 @@ func TestPack(t *testing.T) {
 	start := func() (fetched int64) { // a cold one
 		t.Helper()
 		if round > 0 {
-			w.emptyWorker(client, "hello", round)
+			w.cold(ctx, client, "hello", round)
 		}
 		round++
 		before := w.tier("origin").Bytes
@@ -65,19 +62,6 @@ func TestPack(t *testing.T) {
 	})
 	if fourth := start(); fourth*2 > first {
 		t.Errorf("with a new pack %d bytes were fetched, %d at first", fourth, first)
-	}
-}
-
-// emptyWorker ends a function's sandboxes and empties what the worker has cached.
-func (w *world) emptyWorker(client *lambda.Client, function string, round int) {
-	w.t.Helper()
-	if _, err := client.UpdateFunctionConfiguration(w.t.Context(), describe(function, round)); err != nil {
-		w.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(waitBound); !strings.Contains(w.thaw("cache", "drop", "l1"), "caches of 1 idle"); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.t.Fatal("the image stays in use")
-		}
 	}
 }
 

@@ -43,14 +43,7 @@ func TestTraces(t *testing.T) {
 		t.Errorf("a warm invocation: %+v", warm)
 	}
 
-	if _, err := client.UpdateFunctionConfiguration(ctx, describe("hello", 1)); err != nil { // its sandbox goes
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(waitBound); !strings.Contains(w.thaw("cache", "drop", "l1"), "of 1 idle"); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the image stays in use")
-		}
-	}
+	w.cold(ctx, client, "hello", 1)
 	second := w.traced(ctx, client, "hello")
 	if got := names(second.Spans, ""); !slices.Contains(got, "prefetch") || chunksFrom(second, "prefetch", "origin")+chunksFrom(second, "reads", "origin") == 0 {
 		t.Errorf("the second start has %q: %+v", got, second)
