@@ -55,7 +55,7 @@ func (v *View) Pack(ctx context.Context, runs []workingset.Run, maxBlocks int, p
 	for _, r := range runs {
 		for r.Blocks > 0 && maxBlocks > 0 {
 			n := min(int(r.Blocks), (cap(plain)-len(plain))/thaw.BlockBytes, maxBlocks)
-			pieces, err := v.pieces(ctx, int64(r.Block)*thaw.BlockBytes, n*thaw.BlockBytes, &recorder{})
+			pieces, err := v.pieces(ctx, int64(r.Block)*thaw.BlockBytes, n*thaw.BlockBytes, false)
 			if err != nil {
 				return nil, thaw.Wrap(op, err)
 			}
@@ -132,21 +132,13 @@ func (v *View) appendPacked(ctx context.Context, pieces [][]byte, p piece) ([][]
 	if v.pack.CompareAndSwap(p.pack, nil) {
 		v.lostPack.Store(true)
 	}
-	rest, err := v.pieces(ctx, p.off, p.to-p.from, &recorder{})
+	rest, err := v.pieces(ctx, p.off, p.to-p.from, false)
 	return append(pieces, rest...), err
 }
 
-// open fetches and opens a packed chunk.
+// open fetches, opens and decompresses a packed chunk.
 func (p *pack) open(ctx context.Context, c manifest.Chunk) (thaw.PlainChunk, error) {
-	sealed, err := p.source.Get(ctx, c.Name)
-	if err != nil {
-		return nil, err
-	}
-	buffer := packed.Get().(*[]byte) // nothing else is in it
-	defer packed.Put(buffer)
-	*buffer = seal.Open(c.Key, sealed, (*buffer)[:0])
-	plain, err := decodePacked(*buffer, int(c.Blocks)*thaw.BlockBytes)
-	return plain, thaw.Wrap("packed chunk "+c.Name.String(), err)
+	return openChunk(ctx, p.source, c, decodePacked)
 }
 
 // encodePacked compresses blocks where that makes them shorter by a block or

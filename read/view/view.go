@@ -112,19 +112,20 @@ func (v *View) Read(ctx context.Context, off int64, n int) ([][]byte, error) {
 		return nil, thaw.Errorf("view: read", thaw.Invalid, "%d bytes at %d", n, off)
 	}
 	n = int(min(int64(n), max(0, v.Size()-off)))
-	pieces, err := v.pieces(ctx, off, n, &v.recorder)
+	pieces, err := v.pieces(ctx, off, n, true)
 	if err != nil {
 		return nil, thaw.Wrap("view: read "+v.id.String(), err)
 	}
 	return pieces, nil
 }
 
-// pieces tells the recorder what it reads.
-func (v *View) pieces(ctx context.Context, off int64, n int, r *recorder) ([][]byte, error) {
+// pieces reads. A reader's reads are noted, and show what to open ahead; those that
+// the view makes for itself are neither.
+func (v *View) pieces(ctx context.Context, off int64, n int, reader bool) ([][]byte, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	first, err := v.next(ctx, &off, &n, r)
+	first, err := v.next(ctx, &off, &n, reader)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (v *View) pieces(ctx context.Context, off int64, n int, r *recorder) ([][]b
 	}
 	parts := []piece{first}
 	for n > 0 {
-		p, err := v.next(ctx, &off, &n, r)
+		p, err := v.next(ctx, &off, &n, reader)
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +162,7 @@ type piece struct {
 }
 
 // next finds the chunk that holds off and takes its part from off and n.
-func (v *View) next(ctx context.Context, off *int64, n *int, r *recorder) (piece, error) {
+func (v *View) next(ctx context.Context, off *int64, n *int, reader bool) (piece, error) {
 	block := uint32(*off / thaw.BlockBytes)
 	p := piece{off: *off}
 	var end int64 // in the image, of what the chunk holds from off on
@@ -174,7 +175,7 @@ func (v *View) next(ctx context.Context, off *int64, n *int, r *recorder) (piece
 		if err != nil {
 			return piece{}, err
 		}
-		if r == &v.recorder { // a reader's, not the view's own
+		if reader {
 			v.openAhead(index)
 		}
 		p.chunk, p.from, end, p.pack = c, int(block-c.Block)*thaw.BlockBytes, int64(c.Block+c.Blocks)*thaw.BlockBytes, nil
@@ -182,8 +183,8 @@ func (v *View) next(ctx context.Context, off *int64, n *int, r *recorder) (piece
 	length := int(min(int64(*n), end-*off))
 	p.from += int(*off % thaw.BlockBytes)
 	p.to = p.from + length
-	if !p.chunk.Name.IsZero() {
-		r.touch(block, uint32((*off+int64(length)-1)/thaw.BlockBytes)-block+1)
+	if reader && !p.chunk.Name.IsZero() {
+		v.recorder.touch(block, uint32((*off+int64(length)-1)/thaw.BlockBytes)-block+1)
 	}
 	*off, *n = *off+int64(length), *n-length
 	return p, nil
@@ -213,22 +214,29 @@ func (v *View) append(ctx context.Context, pieces [][]byte, p piece) ([][]byte, 
 // packed holds buffers for chunks that are opened and not yet unpacked.
 var packed = sync.Pool{New: func() any { return new([]byte) }}
 
-// open fetches, opens and unpacks a chunk.
+// open fetches, opens and unpacks a chunk of the image.
 func (v *View) open(ctx context.Context, c manifest.Chunk) (thaw.PlainChunk, error) {
-	sealed, err := v.options.Chunks.Get(ctx, c.Name)
+	return openChunk(ctx, v.options.Chunks, c, func(packed []byte, plainBytes int) (thaw.PlainChunk, error) {
+		return chunk.Unpack(make([]byte, 0, plainBytes), packed, plainBytes)
+	})
+}
+
+// openChunk fetches a chunk from source, opens it, and has it unpacked.
+func openChunk(ctx context.Context, source thaw.ChunkSource, c manifest.Chunk, unpack func(packed []byte, plainBytes int) (thaw.PlainChunk, error)) (thaw.PlainChunk, error) {
+	sealed, err := source.Get(ctx, c.Name)
 	if err != nil {
 		return nil, err
 	}
+	op := "chunk " + c.Name.String()
 	if len(sealed) != int(c.SealedBytes) {
-		return nil, thaw.Errorf("chunk "+c.Name.String(), thaw.Corrupt, "%d bytes, the manifest says %d", len(sealed), c.SealedBytes)
+		return nil, thaw.Errorf(op, thaw.Corrupt, "%d bytes, the manifest says %d", len(sealed), c.SealedBytes)
 	}
 	buffer := packed.Get().(*[]byte) // nothing else is in it
 	defer packed.Put(buffer)
 	*buffer = seal.Open(c.Key, sealed, (*buffer)[:0])
-	plainBytes := int(c.Blocks) * thaw.BlockBytes
-	plain, err := chunk.Unpack(make([]byte, 0, plainBytes), *buffer, plainBytes)
+	plain, err := unpack(*buffer, int(c.Blocks)*thaw.BlockBytes)
 	if err != nil {
-		return nil, thaw.Wrap("chunk "+c.Name.String(), err)
+		return nil, thaw.Wrap(op, err)
 	}
 	return plain, nil
 }
