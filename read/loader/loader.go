@@ -27,7 +27,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -118,7 +117,7 @@ type server struct {
 
 	// fetches owns the goroutines that fetch ahead and pack; they end with life.
 	fetches errgroup.Group
-	packing sync.Mutex      // held while a working set is packed
+	packing chan struct{}   // holds a token while a working set is packed
 	life    context.Context //nolint:containedctx // Run's: work that outlives a request ends with it
 }
 
@@ -128,7 +127,7 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 		return err
 	}
 	defer dev.Close()
-	s := &server{config: c, cache: cache, life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
+	s := &server{config: c, cache: cache, packing: make(chan struct{}, 1), life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
 	levels := []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}}
 	if c.L2 != nil {
 		levels = append(levels, tier.Level{Name: l2.Name, Cache: c.L2, Far: true})

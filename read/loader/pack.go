@@ -56,8 +56,10 @@ func (s *server) usePack(v *view.View, key string, set workingset.Set) *tier.Bes
 // stores them, and then the set that names them. One set at a time: nobody waits
 // for it, and it costs as much as a start.
 func (s *server) pack(ctx context.Context, rec *recording, set workingset.Set) error {
-	s.packing.Lock()
-	defer s.packing.Unlock()
+	if err := s.beginPacking(ctx); err != nil {
+		return err
+	}
+	defer s.endPacking()
 	store := &segments{objects: s.config.Objects, image: rec.view.ID(), record: rec.key, written: map[string]bool{}}
 	var err error
 	set.Pack, err = rec.view.Pack(ctx, set.Runs, maxPackBlocks, func(c thaw.NamedChunk) error {
@@ -75,6 +77,19 @@ func (s *server) pack(ctx context.Context, rec *recording, set workingset.Set) e
 	}
 	return s.dropPacks(ctx, workingset.PackPrefix(store.image, store.record), store.written)
 }
+
+// beginPacking waits until no set is being packed, and keeps it so until
+// endPacking. It fails only where ctx ended first.
+func (s *server) beginPacking(ctx context.Context) error {
+	select {
+	case s.packing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return thaw.Wrap("wait for a working set to be packed", context.Cause(ctx))
+	}
+}
+
+func (s *server) endPacking() { <-s.packing }
 
 // segments stores the chunks of a pack.
 type segments struct {

@@ -128,7 +128,13 @@ func (s *server) handler() http.Handler {
 		held := s.config.L2.Stats(ctx).HeldBytes
 		return held, s.config.L2.Drop(ctx)
 	})
-	handle(mux, "drop", func(context.Context, struct{}) (int64, error) {
+	handle(mux, "drop", func(ctx context.Context, _ struct{}) (int64, error) {
+		// What is being packed goes through the cache and would be in it again.
+		ctx, cancel := context.WithTimeout(ctx, packingBound)
+		defer cancel()
+		if s.beginPacking(ctx) == nil {
+			defer s.endPacking()
+		}
 		held := s.cache.Stats()
 		s.images.options.Plain.Drop()
 		s.cache.Drop()
@@ -136,6 +142,10 @@ func (s *server) handler() http.Handler {
 	})
 	return mux
 }
+
+// packingBound is how long the cache is not dropped while sets are being packed,
+// below the bound of a call.
+const packingBound = callTimeout / 2
 
 // handle serves a request of the control protocol.
 func handle[In, Out any](mux *http.ServeMux, name string, do func(context.Context, In) (Out, error)) {
