@@ -51,7 +51,7 @@ func files(layer v1.Layer, seen map[string]bool, visit func(*tar.Header, io.Read
 	defer plain.Close()
 	for entries := tar.NewReader(plain); ; {
 		header, err := entries.Next()
-		if err == io.EOF { //nolint:errorlint // the reader returns it bare
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -51,7 +51,7 @@ func (p programs) startContainerd(ctx context.Context, dir string) (*containerd,
 		return nil, err
 	}
 	return c, c.until(ctx, func() error {
-		_, err := output(c.ctr(ctx, "version"))
+		err := try(c.ctr(ctx, "version"))
 		return err
 	})
 }
@@ -99,7 +99,7 @@ func (b *bench) optimize(ctx context.Context, ref, optimized string) error {
 		b.programs.command(ctx, c.jailed, "ctr-remote", append(convert, ref, optimized)...),
 		c.ctr(ctx, "image", "push", "--plain-http", optimized),
 	} {
-		if _, err := output(cmd); err != nil {
+		if err := try(cmd); err != nil {
 			return err
 		}
 	}
@@ -123,7 +123,7 @@ func (b *bench) start(ctx context.Context, snapshotter, ref string) (pull, whole
 		return 0, 0, err
 	}
 	begin := time.Now()
-	if _, err := output(c.ctr(ctx, "image", "pull", "--plain-http", "--snapshotter", snapshotter, ref)); err != nil {
+	if err := try(c.ctr(ctx, "image", "pull", "--plain-http", "--snapshotter", snapshotter, ref)); err != nil {
 		return 0, 0, err
 	}
 	pull = time.Since(begin)

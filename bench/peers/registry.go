@@ -74,7 +74,7 @@ func (j *jailed) until(ctx context.Context, ready func() error) error {
 
 // push copies an image of a layout.
 func (r *registry) push(ctx context.Context, layout, tag string) error {
-	_, err := output(exec.CommandContext(ctx, "skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
+	err := try(exec.CommandContext(ctx, "skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
 		"oci:"+layout+":"+tag, "docker://"+r.reference(tag)))
 	return err
 }

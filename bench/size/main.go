@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"thaw.dev/thaw/bench/measure"
+	"thaw.dev/thaw/internal/trace"
 )
 
 func main() {
@@ -69,5 +70,32 @@ func run(ctx context.Context, runs, large int) error {
 	}
 	measure.Ratio(os.Stdout, "cold start, large to small", cold[1], cold[0])
 	fmt.Printf("%-44s %.2f\n", "bytes fetched, large to small", float64(fetched[1])/float64(fetched[0]))
+	opening, err := openings(ctx, b)
+	if err != nil {
+		return err
+	}
+	for i, tag := range tags {
+		fmt.Printf("manifest and mount %-8s %s\n", tag, opening[functions[i]])
+	}
+	more := opening["large"].Quantile(0.5) - opening["small"].Quantile(0.5)
+	fmt.Printf("%-44s p50 %.2f ms (promised at most 5)\n", "opening, large more than small", more.Seconds()*1e3)
 	return nil
+}
+
+// openings are how long the image of each cold start took to be opened and
+// mounted, by function, as the traces tell.
+func openings(ctx context.Context, b *measure.Bench) (map[string]measure.Samples, error) {
+	var traces []trace.Trace
+	if err := b.ThawJSON(ctx, &traces, "trace"); err != nil {
+		return nil, err
+	}
+	byFunction := map[string]measure.Samples{}
+	for _, t := range traces {
+		for _, s := range t.Spans {
+			if t.Cold && s.Name == "attach" {
+				byFunction[t.Function] = append(byFunction[t.Function], s.Took)
+			}
+		}
+	}
+	return byFunction, nil
 }
