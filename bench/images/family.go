@@ -35,8 +35,14 @@ var kinds = map[string]debimage.Image{
 	"php-api":  {Packages: []string{"php8.2-cli"}, Config: debimage.Config{Entrypoint: []string{"/usr/bin/php8.2", "bootstrap.php"}}},
 	"java-api": {Packages: []string{"openjdk-17-jre-headless"}, Config: debimage.Config{Entrypoint: []string{"/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", "/var/task", "Bootstrap"}}},
 	"web":      {Packages: []string{"python3"}, Python: true, Config: debimage.Config{Entrypoint: []string{"/var/task/adapter", "/usr/bin/python3", "server.py"}}},
-	"big":      {Packages: []string{"python3", "kicad-packages3d"}, Python: true, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"app.handler"}}},
+	// Handlers of three languages on one image of two of them and a graphics stack.
+	"go-medium":   {Packages: medium, Python: true, Links: blas, Config: debimage.Config{Entrypoint: []string{"/var/task/handler"}}},
+	"py-medium":   {Packages: medium, Python: true, Links: blas, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"app.handler"}}},
+	"node-medium": {Packages: medium, Python: true, Links: blas, Config: debimage.Config{Entrypoint: []string{"/usr/bin/node", "bootstrap.mjs"}, Cmd: []string{"app.handler"}}},
+	"big":         {Packages: []string{"python3", "kicad-packages3d"}, Python: true, Config: debimage.Config{Entrypoint: []string{"/usr/bin/python3", "bootstrap.py"}, Cmd: []string{"app.handler"}}},
 }
+
+var medium = []string{"nodejs", "python3", "python3-numpy", "libgl1"}
 
 // blas are the links that Debian's alternatives would make.
 var blas = map[string]string{
@@ -124,9 +130,11 @@ func (a apps) application(kind, version string) (string, error) {
 	}
 	files := map[string]string{}
 	switch kind {
-	case "node-api":
+	case "go-medium":
+		return a.goProgram(kind+"-"+version, "handler", "./examples/go")
+	case "node-api", "node-medium":
 		files["bootstrap.mjs"], files["app.mjs"] = example("node/bootstrap.mjs"), example("node/app.mjs")+"// version "+version+"\n"
-	case "py-hello", "py-data", "py-sci", "big":
+	case "py-hello", "py-data", "py-sci", "py-medium", "big":
 		files["bootstrap.py"], files["app.py"] = example("python/bootstrap.py"), example("python/app.py")+"# version "+version+"\n"
 		files["data.py"] = handler("data.py")
 		if kind == "py-sci" {

@@ -21,8 +21,8 @@ type packOrigin struct {
 
 var _ thaw.ChunkSource = (*packOrigin)(nil)
 
-// Get implements [thaw.ChunkSource]. A pack that is gone is [thaw.Unavailable]:
-// it was replaced, and the image has what was in it.
+// Get implements [thaw.ChunkSource]. A pack that is gone or damaged is
+// [thaw.Unavailable], and no alarm: the image has what was in it.
 func (o *packOrigin) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, error) {
 	op := "get packed chunk " + name.String()
 	at, ok := o.places[name]
@@ -37,7 +37,7 @@ func (o *packOrigin) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedC
 		return nil, thaw.Wrap(op, err)
 	}
 	if thaw.NameOf(sealed) != name {
-		return nil, thaw.Errorf(op, thaw.Corrupt, "%s has other bytes at %d", at.Key, at.Off)
+		return nil, thaw.Errorf(op, thaw.Unavailable, "its pack is damaged and given up: %s has other bytes at %d", at.Key, at.Off)
 	}
 	return sealed, nil
 }
