@@ -32,6 +32,10 @@ import (
 	"thaw.dev/thaw/bench/measure"
 )
 
+// idle is how long the server keeps an idle sandbox: so short that an invocation
+// of the burst that comes late does not meet one.
+const idle = time.Millisecond
+
 const (
 	promisedRatio    = 1.3
 	promisedMemoryMB = 400
@@ -71,7 +75,7 @@ type result struct {
 
 func (b *burst) run(ctx context.Context, layouts string, rounds int) (err error) {
 	b.server, err = measure.Open(ctx, "--starts", strconv.Itoa(b.atOnce), "--sandboxes", strconv.Itoa(b.starts),
-		"--memory-mb", strconv.Itoa(b.starts*measure.MemoryMB), "--queue-wait", patience.String())
+		"--memory-mb", strconv.Itoa(b.starts*measure.MemoryMB), "--queue-wait", patience.String(), "--idle", idle.String())
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ type Config struct {
 
 // workBytes is what the loader needs beside its caches, at the height of a burst
 // of starts: chunks on their way, answers, the runtime itself.
-const workBytes = 128 << 20
+const workBytes = 64 << 20
 
 // writeAfter lets most starts be over before what they have fetched is written to
 // the worker's own cache.
