@@ -5,9 +5,11 @@
 //
 // For thaw the time is that from the first request to the last answer, for crun
 // that from the first run to the last handler's first request to the Runtime
-// API: what the handlers take to answer is thaw's alone. A worker lets so many
-// starts go on at a time and the others wait; crun is run both so and all at
-// once. Memory is the sum of the peaks of the server, its loader and its holder.
+// API: what the handlers take to answer, and the end of their sandboxes, is
+// thaw's alone. Fewer starts than all can be let go on at a time, and crun is then
+// run both so and all at once; but where invocations wait for long, they meet
+// sandboxes that are warm by then, which this refuses to count. Memory is the sum
+// of the peaks of the server, its loader and its holder.
 package main
 
 import (
@@ -45,7 +47,7 @@ func main() {
 	log.SetFlags(0)
 	var b burst
 	flag.IntVar(&b.starts, "n", 100, "cold starts asked for at once")
-	flag.IntVar(&b.atOnce, "starts", 16, "of them that go on at a time (thaw serve --starts)")
+	flag.IntVar(&b.atOnce, "starts", 100, "of them that go on at a time (thaw serve --starts)")
 	flag.IntVar(&b.functions, "functions", 20, "functions that they are of")
 	rounds := flag.Int("rounds", 3, "bursts of each kind")
 	layouts := flag.String("layouts", "", "folder that keeps the images built for the next run; else they are built anew and removed")

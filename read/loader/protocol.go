@@ -128,19 +128,22 @@ func (s *server) handler() http.Handler {
 		held := s.config.L2.Stats(ctx).HeldBytes
 		return held, s.config.L2.Drop(ctx)
 	})
-	handle(mux, "drop", func(ctx context.Context, _ struct{}) (int64, error) {
-		// What is being packed goes through the cache and would be in it again.
-		ctx, cancel := context.WithTimeout(ctx, packingBound)
-		defer cancel()
-		if s.beginPacking(ctx) == nil {
-			defer s.endPacking()
-		}
-		held := s.cache.Stats()
-		s.images.options.Plain.Drop()
-		s.cache.Drop()
-		return max(held.MemoryBytes, held.DiskBytes), nil // the disk holds what memory holds
-	})
+	handle(mux, "drop", func(ctx context.Context, _ struct{}) (int64, error) { return s.drop(ctx), nil })
 	return mux
+}
+
+// drop empties the worker's own cache and returns the bytes it held. What is being
+// packed goes through the cache and would be in it again, so that is waited for.
+func (s *server) drop(ctx context.Context) int64 {
+	ctx, cancel := context.WithTimeout(ctx, packingBound)
+	defer cancel()
+	if s.beginPacking(ctx) == nil {
+		defer s.endPacking()
+	}
+	held := s.cache.Stats()
+	s.images.options.Plain.Drop()
+	s.cache.Drop()
+	return max(held.MemoryBytes, held.DiskBytes) // the disk holds what memory holds
 }
 
 // packingBound is how long the cache is not dropped while sets are being packed,

@@ -16,9 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"thaw.dev/thaw"
 )
@@ -217,7 +216,7 @@ func (p *Parent) clear(ctx context.Context) error {
 		return err
 	}
 	for _, dir := range p.h.dirs(folder) {
-		_ = unix.Rmdir(dir) // stays where another instance is below it, with all that it has
+		_ = syscall.Rmdir(dir) // stays where another instance is below it, with all that it has
 	}
 	return p.clearOthers(ctx)
 }
@@ -232,13 +231,13 @@ func (p *Parent) clearOthers(ctx context.Context) error {
 	g := &Group{h: p.h, rel: p.rel}
 	err := g.await(ctx, "cgroup: clear", func() (bool, error) {
 		err := rmdirs(dirs)
-		if errors.Is(err, unix.EBUSY) {
+		if errors.Is(err, syscall.EBUSY) {
 			return false, nil
 		}
 		return err == nil, err
 	})
 	for _, dir := range dirs {
-		_ = unix.Rmdir(filepath.Dir(dir))
+		_ = syscall.Rmdir(filepath.Dir(dir))
 	}
 	return err
 }
@@ -290,7 +289,7 @@ func (g *Group) Procs() ([]int, error) {
 	var pids []int
 	for _, dir := range g.h.dirs(g.rel) {
 		text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
 			continue
 		}
 		if err != nil {
@@ -323,7 +322,7 @@ func (g *Group) Kill(ctx context.Context) error {
 			return false, err
 		}
 		for _, pid := range pids {
-			_ = unix.Kill(pid, unix.SIGKILL)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		if err := g.h.freeze(g.rel, false); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, err
@@ -338,7 +337,7 @@ func (g *Group) Kill(ctx context.Context) error {
 func (g *Group) Remove(ctx context.Context) error {
 	return g.await(ctx, "cgroup: remove", func() (bool, error) {
 		err := rmdirs(g.h.dirs(g.rel))
-		if errors.Is(err, unix.EBUSY) {
+		if errors.Is(err, syscall.EBUSY) {
 			return false, nil
 		}
 		return err == nil, err
@@ -383,7 +382,7 @@ func rmdirs(dirs []string) error {
 				errs = append(errs, rmdirs([]string{filepath.Join(dir, e.Name())}))
 			}
 		}
-		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, syscall.ENOENT) {
 			errs = append(errs, &os.PathError{Op: "rmdir", Path: dir, Err: err})
 		}
 	}
@@ -396,12 +395,12 @@ func rmdirs(dirs []string) error {
 // and another thread awake.
 func write(dir, file, value string) error {
 	path := filepath.Join(dir, file)
-	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0) })
+	fd, err := retry(func() (int, error) { return syscall.Open(path, syscall.O_WRONLY|syscall.O_TRUNC|syscall.O_CLOEXEC, 0) })
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
-	if _, err := retry(func() (int, error) { return unix.Write(fd, []byte(value)) }); err != nil {
+	defer syscall.Close(fd)
+	if _, err := retry(func() (int, error) { return syscall.Write(fd, []byte(value)) }); err != nil {
 		return &os.PathError{Op: "write", Path: path, Err: err}
 	}
 	return nil
@@ -411,7 +410,7 @@ func write(dir, file, value string) error {
 // may.
 func retry(do func() (int, error)) (int, error) {
 	for {
-		if n, err := do(); !errors.Is(err, unix.EINTR) {
+		if n, err := do(); !errors.Is(err, syscall.EINTR) {
 			return n, err
 		}
 	}
