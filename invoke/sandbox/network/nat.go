@@ -93,7 +93,7 @@ func OpenNAT(instance string, config Config) (*NAT, error) {
 // sweep removes interfaces that bear this instance's prefix. The kernel removes
 // those of a namespace that has ended by itself, perhaps just now.
 func (n *NAT) sweep() error {
-	links, err := netlink.LinkList()
+	links, err := links()
 	if err != nil {
 		return err
 	}
@@ -106,6 +106,18 @@ func (n *NAT) sweep() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// links lists the interfaces of the host. The kernel gives up a list during which
+// an interface came or went, as they do with sandboxes, whoever's.
+func links() ([]netlink.Link, error) {
+	const tries = 100
+	for try := 1; ; try++ {
+		list, err := netlink.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == tries {
+			return list, err
+		}
+	}
 }
 
 // Nameservers returns those of the configuration.
