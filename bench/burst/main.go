@@ -15,13 +15,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -192,17 +190,11 @@ func (b *burst) round(ctx context.Context, tier string, r *result) error {
 func (b *burst) processes() ([]int, error) {
 	all := []int{b.server.PID()}
 	for _, name := range []string{"loader", "holder"} {
-		text, err := os.ReadFile(filepath.Join(b.server.Data, "run", "read", name+".pid"))
+		pid, err := measure.ReadPathPID(b.server.Data, name)
 		if err != nil {
 			return nil, err
 		}
-		var process struct {
-			PID int `json:"pid"`
-		}
-		if err := json.Unmarshal(text, &process); err != nil {
-			return nil, err
-		}
-		all = append(all, process.PID)
+		all = append(all, pid)
 	}
 	return all, nil
 }

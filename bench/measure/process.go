@@ -53,9 +53,10 @@ func ResetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(peaks), 0)
 }
 
-// LoaderPID is the process id of the loader of the server on a data folder.
-func LoaderPID(data string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(data, "run", "read", "loader.pid"))
+// ReadPathPID is the process id of the loader or the holder of the server on a data
+// folder.
+func ReadPathPID(data, process string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(data, "run", "read", process+".pid"))
 	if err != nil {
 		return 0, err
 	}

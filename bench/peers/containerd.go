@@ -51,8 +51,7 @@ func (p programs) startContainerd(ctx context.Context, dir string) (*containerd,
 		return nil, err
 	}
 	return c, c.until(ctx, func() error {
-		err := try(c.ctr(ctx, "version"))
-		return err
+		return try(c.ctr(ctx, "version"))
 	})
 }
 

@@ -74,9 +74,8 @@ func (j *jailed) until(ctx context.Context, ready func() error) error {
 
 // push copies an image of a layout.
 func (r *registry) push(ctx context.Context, layout, tag string) error {
-	err := try(exec.CommandContext(ctx, "skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
+	return try(exec.CommandContext(ctx, "skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
 		"oci:"+layout+":"+tag, "docker://"+r.reference(tag)))
-	return err
 }
 
 // reference is the name of an image of a layout here.
