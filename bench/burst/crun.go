@@ -54,9 +54,8 @@ func (c *containers) close() {
 }
 
 // start runs n containers, nothing cached, and returns how long it took until the
-// last handler asked for an invocation. Of those whose handler has not, there are
-// at most atOnce at a time. The i-th is of that function's image.
-func (c *containers) start(n, atOnce int, function func(i int) int) (time.Duration, error) {
+// last handler asked for an invocation. The i-th is of that function's image.
+func (c *containers) start(n int, function func(i int) int) (time.Duration, error) {
 	if err := measure.DropPageCache(); err != nil {
 		return 0, err
 	}
@@ -65,11 +64,6 @@ func (c *containers) start(n, atOnce int, function func(i int) int) (time.Durati
 	begin := time.Now()
 	var err error
 	for i := range n {
-		if i >= atOnce {
-			if err = c.api.Await(1, patience); err != nil {
-				break
-			}
-		}
 		id := fmt.Sprintf("thaw-burst-%d-%d-%d", os.Getpid(), c.round, i)
 		container := c.crun.Container(c.handlers[function(i)%len(c.handlers)], id)
 		if err = container.Start(); err != nil {
@@ -78,7 +72,7 @@ func (c *containers) start(n, atOnce int, function func(i int) int) (time.Durati
 		running = append(running, container)
 	}
 	if err == nil {
-		err = c.api.Await(min(n, atOnce), patience)
+		err = c.api.Await(n, patience)
 	}
 	took := time.Since(begin)
 	for _, container := range running {

@@ -34,14 +34,21 @@ func ProcessorTime(pid int) (time.Duration, error) {
 
 // PeakMB is the most memory that a process had resident since it began, or since
 // [ResetPeak], in MiB.
-func PeakMB(pid int) (int64, error) {
+func PeakMB(pid int) (int64, error) { return memoryMB(pid, "VmHWM") }
+
+// FilesMB is what a process has resident now of files, its program among them, in
+// MiB.
+func FilesMB(pid int) (int64, error) { return memoryMB(pid, "RssFile") }
+
+// memoryMB is a line of a process's status (proc(5)), in MiB.
+func memoryMB(pid int, name string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	_, rest, found := strings.Cut(string(status), name+":")
 	if !found {
-		return 0, fmt.Errorf("process %d tells no peak of memory", pid)
+		return 0, fmt.Errorf("process %d tells no %s", pid, name)
 	}
 	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 	return kib >> 10, err

@@ -39,7 +39,7 @@ var table = map[string]rule{
 	"read/s3fifo":     {},
 	"read/tier":       {local: []string{"", "read/flight", "read/latency"}},
 	"read/tier/l1":    {local: []string{"", "read/s3fifo"}, external: []string{"golang.org/x/sys"}},
-	"read/view":       {local: []string{"", "format/chunk", "format/manifest", "format/seal", "read/flight", "read/s3fifo", "read/workingset"}, external: []string{"github.com/klauspost/compress", "golang.org/x/sync"}},
+	"read/view":       {local: []string{"", "format/chunk", "format/manifest", "format/seal", "read/flight", "read/s3fifo", "read/workingset"}, external: []string{"github.com/pierrec/lz4/v4", "golang.org/x/sync"}},
 	"read/workingset": {local: []string{""}, external: []string{"golang.org/x/sync"}},
 
 	// The zone cache, and the suite of each cache.

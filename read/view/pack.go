@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/klauspost/compress/s2"
+	"github.com/pierrec/lz4/v4"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/format/manifest"
@@ -19,10 +19,10 @@ import (
 // (docs/format/workingset.md).
 const (
 	packedPlain = 0 // as they are
-	packedS2    = 1 // 4 bytes of length, big-endian, a block of S2, and zeros
+	packedLZ4   = 2 // 4 bytes of length, big-endian, a block of LZ4, and zeros
 )
 
-// packedHead is the length of what comes before a block of S2.
+// packedHead is the length of what comes before a block of LZ4.
 const packedHead = 1 + 4
 
 // pack is a working set's pack in use.
@@ -145,10 +145,11 @@ func (p *pack) open(ctx context.Context, c manifest.Chunk) (thaw.PlainChunk, err
 // more. Zeros fill the last block, so that the length tells little of the
 // content.
 func encodePacked(plain []byte) []byte {
-	b := make([]byte, packedHead+s2.MaxEncodedLen(len(plain))+thaw.BlockBytes)
-	n := len(s2.EncodeBetter(b[packedHead:], plain)) // it has the room it needs
-	if whole := (packedHead + n + thaw.BlockBytes - 1) / thaw.BlockBytes * thaw.BlockBytes; whole < len(plain) {
-		b[0] = packedS2
+	b := make([]byte, packedHead+len(plain))
+	// Fails where it would be too long, and is 0 where nothing can be compressed.
+	n, err := lz4.CompressBlock(plain, b[packedHead:], nil)
+	if whole := (packedHead + n + thaw.BlockBytes - 1) / thaw.BlockBytes * thaw.BlockBytes; err == nil && n > 0 && whole < len(plain) {
+		b[0] = packedLZ4
 		binary.BigEndian.PutUint32(b[1:], uint32(n))
 		clear(b[packedHead+n : whole])
 		return b[:whole]
@@ -162,18 +163,14 @@ func decodePacked(b []byte, plainBytes int) (thaw.PlainChunk, error) {
 	switch {
 	case len(b) == 1+plainBytes && b[0] == packedPlain:
 		return slices.Clone(b[1:]), nil
-	case len(b) >= packedHead && b[0] == packedS2:
+	case len(b) >= packedHead && b[0] == packedLZ4:
 		n := binary.BigEndian.Uint32(b[1:])
 		if uint64(n) > uint64(len(b)-packedHead) {
 			break
 		}
-		b = b[packedHead : packedHead+n]
-		if n, err := s2.DecodedLen(b); err != nil || n != plainBytes {
+		plain := make([]byte, plainBytes)
+		if n, err := lz4.UncompressBlock(b[packedHead:packedHead+n], plain); err != nil || n != plainBytes {
 			break
-		}
-		plain, err := s2.Decode(make([]byte, plainBytes), b)
-		if err != nil {
-			return nil, thaw.Errorf("", thaw.Corrupt, "%w", err)
 		}
 		return plain, nil
 	}

@@ -20,7 +20,7 @@ func TestPackedChunksAreWholeBlocks(t *testing.T) {
 		"one block": noise[:thaw.BlockBytes],
 	} {
 		b := encodePacked(plain)
-		if compressed := b[0] == packedS2; compressed && (len(b)%thaw.BlockBytes != 0 || len(b) >= len(plain)) || !compressed && len(b) != 1+len(plain) {
+		if compressed := b[0] == packedLZ4; compressed && (len(b)%thaw.BlockBytes != 0 || len(b) >= len(plain)) || !compressed && len(b) != 1+len(plain) {
 			t.Errorf("%s: %d bytes are %d of kind %d", name, len(plain), len(b), b[0])
 		}
 		if got, err := decodePacked(b, len(plain)); err != nil || !bytes.Equal(got, plain) {
@@ -36,7 +36,7 @@ func TestPackedChunksAreWholeBlocks(t *testing.T) {
 
 func FuzzDecodePacked(f *testing.F) {
 	f.Add(encodePacked(make([]byte, 2*thaw.BlockBytes)))
-	f.Add([]byte{packedS2, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{packedLZ4, 0xff, 0xff, 0xff, 0xff})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		plain, err := decodePacked(b, 2*thaw.BlockBytes)
