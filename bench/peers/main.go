@@ -32,7 +32,7 @@ const (
 func main() {
 	log.SetFlags(0)
 	runs := flag.Int("n", 10, "starts of each kind")
-	names := flag.String("images", "go-hello:1,py-hello:1,node-api:1,py-sci:1", "images of bench/images, separated by commas")
+	names := flag.String("images", "go-medium:1,py-medium:1,node-medium:1,py-sci:1", "images of bench/images, separated by commas")
 	dir := flag.String("dir", "", "folder that keeps the images for the next run; none are kept without")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
