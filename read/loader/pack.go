@@ -61,7 +61,7 @@ func (s *server) pack(ctx context.Context, rec *recording, set workingset.Set) e
 		return err
 	}
 	defer s.endPacking()
-	if err := s.awaitQuiet(ctx); err != nil {
+	if err := awaitQuiet(ctx, func() int64 { return s.mount.Stats().Reads }); err != nil {
 		return err
 	}
 	store := &segments{objects: s.config.Objects, image: rec.view.ID(), record: rec.key, written: map[string]bool{}}
@@ -103,15 +103,16 @@ const (
 	quietBound = time.Minute
 )
 
-// awaitQuiet waits until no image is read, for some time.
-func (s *server) awaitQuiet(ctx context.Context) error {
-	reads := int64(-1)
+// awaitQuiet waits until no image is read, for some time. It fails only where ctx
+// ended first.
+func awaitQuiet(ctx context.Context, reads func() int64) error {
+	before := int64(-1)
 	for range int(quietBound / quietFor) {
-		now := s.mount.Stats().Reads
-		if now == reads {
+		now := reads()
+		if now == before {
 			return nil
 		}
-		reads = now
+		before = now
 		select {
 		case <-time.After(quietFor):
 		case <-ctx.Done():
