@@ -3,16 +3,15 @@
 // the local disk. The kernel's caches are dropped before each; the worker's L1 is
 // full once and empty once, the origin is a folder.
 //
-// For thaw the time is that from the first request to the last answer, for crun
-// that from the first run to the last handler's first request to the Runtime
-// API: what the handlers take to answer, and the end of their sandboxes, is
-// thaw's alone. Memory is the sum of the peaks of the server, its loader and its
-// holder, with the pages of the program, which the three share, counted once.
+// The time is that until the last handler's first request to the Runtime API, for
+// thaw from the first request on. What the other handlers then take to answer, and
+// the end of their sandboxes, which thaw alone does, is in it. Memory is the sum of
+// the peaks of the server, its loader and its holder, with the pages of the
+// program, which the three share, counted once.
 package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,13 +19,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw.dev/thaw/bench/measure"
 )
@@ -129,7 +123,7 @@ const attempts = 5
 func (b *burst) cold(ctx context.Context, tier string, r *result) error {
 	for n := 1; ; n++ {
 		err := b.round(ctx, tier, r)
-		if !errors.Is(err, errWarm) || n == attempts {
+		if !errors.Is(err, measure.ErrWarm) || n == attempts {
 			return err
 		}
 	}
@@ -220,35 +214,22 @@ func (b *burst) processes() ([]int, error) {
 // a sandbox that is idle by then.
 func (b *burst) function(i int) int { return i * b.functions / b.starts }
 
-// burst invokes all functions at once and returns when the last has answered.
+// burst invokes all functions at once and returns how long it took until the last
+// runtime asked for its invocation.
 func (b *burst) burst(ctx context.Context) (time.Duration, error) {
 	var group sync.WaitGroup
+	asked := make(measure.Samples, b.starts)
 	errs := make([]error, b.starts)
 	begin := time.Now()
 	for i := range b.starts {
-		group.Go(func() { errs[i] = b.invoke(ctx, b.names[b.function(i)]) })
+		group.Go(func() {
+			sent := time.Since(begin)
+			asked[i], errs[i] = b.server.ColdInvoke(ctx, b.names[b.function(i)])
+			asked[i] += sent
+		})
 	}
 	group.Wait()
-	return time.Since(begin), errors.Join(errs...)
-}
-
-// errWarm is of an invocation that was not a cold start.
-var errWarm = errors.New("not a cold start")
-
-// invoke invokes a function, and fails unless that was a cold start.
-func (b *burst) invoke(ctx context.Context, name string) error {
-	out, err := b.server.Lambda.Invoke(ctx, &lambda.InvokeInput{FunctionName: &name, Payload: []byte(`{"name":"burst"}`), LogType: types.LogTypeTail})
-	if err != nil {
-		return err
-	}
-	if out.FunctionError != nil {
-		return fmt.Errorf("%s: %s: %s", name, *out.FunctionError, out.Payload)
-	}
-	tail, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult))
-	if err == nil && !strings.Contains(string(tail), "Init Duration") {
-		err = fmt.Errorf("%s: %w: %s", name, errWarm, tail)
-	}
-	return err
+	return slices.Max(asked), errors.Join(errs...)
 }
 
 func (b *burst) print(l1 string, r result) {

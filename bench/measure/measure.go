@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -176,6 +177,9 @@ func (b *Bench) CreatePushed(ctx context.Context, tag, function string) error {
 // a peer on this machine has it.
 const MemoryMB = 2 * 1769
 
+// ErrWarm is of an invocation that met a sandbox.
+var ErrWarm = errors.New("not a cold start")
+
 // ColdInvoke calls a function whose start is cold and returns how long it took
 // until the runtime asked for the invocation: the whole less what the function
 // took to answer, as its REPORT line says.
@@ -195,7 +199,7 @@ func (b *Bench) ColdInvoke(ctx context.Context, function string) (time.Duration,
 	}
 	_, report, ok := strings.Cut(string(tail), "\tDuration: ")
 	if !ok || !strings.Contains(report, "Init Duration") {
-		return 0, fmt.Errorf("%s: not a cold start: %s", function, tail)
+		return 0, fmt.Errorf("%s: %w: %s", function, ErrWarm, tail)
 	}
 	text, _, _ := strings.Cut(report, " ms")
 	handler, err := strconv.ParseFloat(text, 64)
