@@ -3,12 +3,14 @@ package l2
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/format/stripe"
@@ -346,16 +348,26 @@ func TestExtstore(t *testing.T) {
 }
 
 func TestFullQueueDrops(t *testing.T) {
-	l := open(t, Options{QueueBytes: 100_000}, []string{"127.0.0.1:1"}) // where nobody listens
-	for i := range uint64(1000) {
-		name, sealed := tiertest.Chunk(i, 30_000)
-		l.Put(name, sealed)
-		if w := l.queue.waiting(); w > 100_000 {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, answers nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	const chunks, queueBytes = 100, 100_000
+	names, sealed := make([]thaw.ChunkName, chunks), make([]thaw.SealedChunk, chunks)
+	for i := range names {
+		names[i], sealed[i] = tiertest.Chunk(uint64(i), 30_000)
+	}
+	const timeout = 100 * time.Millisecond // the queue is full long before
+	l := open(t, Options{QueueBytes: queueBytes, Timeout: timeout, SlowAfter: timeout}, []string{silent.Addr().String()})
+	for i := range names {
+		l.Put(names[i], sealed[i])
+		if w := l.queue.waiting(); w > queueBytes {
 			t.Fatalf("%d bytes wait", w)
 		}
 	}
 	settle(t, l)
-	if st := l.Stats(t.Context()); st.Dropped == 0 || st.Dropped+st.Failed != 1000 {
+	if st := l.Stats(t.Context()); st.Dropped == 0 || st.Dropped+st.Failed != chunks {
 		t.Errorf("%+v", st)
 	}
 }
