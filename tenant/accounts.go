@@ -35,11 +35,11 @@ const (
 
 // Account is a tenant with its one access key.
 type Account struct {
-	ID          thaw.TenantID
-	Name        string
-	AccessKeyID string // 20 characters, begins with AKIA as clients expect
-	Secret      string // 40 characters; whoever has it acts as the tenant
-	Created     time.Time
+	ID          thaw.TenantID `json:"id"`
+	Name        string        `json:"name"`
+	AccessKeyID string        `json:"accessKeyId"`      // 20 characters, begins with AKIA as clients expect
+	Secret      string        `json:"secret,omitempty"` // 40 characters; whoever has it acts as the tenant
+	Created     time.Time     `json:"created"`
 }
 
 // Accounts is the table of accounts. It is safe for concurrent use, by several

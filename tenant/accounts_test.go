@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -61,6 +62,19 @@ func TestAccountsAreFoundAgainAfterReopening(t *testing.T) {
 	secret, id, err := again.Credential(t.Context(), made.AccessKeyID)
 	if secret != made.Secret || id != made.ID || err != nil {
 		t.Errorf("credential: %q, %q, %v", secret, id, err)
+	}
+}
+
+// What thaw tenant --json prints, for programs.
+func TestAccountAsJSON(t *testing.T) {
+	a := Account{ID: "000000000001", Name: "a", AccessKeyID: "AKIA", Secret: "s", Created: time.Unix(0, 0).UTC()}
+	for want, account := range map[string]Account{
+		`{"id":"000000000001","name":"a","accessKeyId":"AKIA","secret":"s","created":"1970-01-01T00:00:00Z"}`: a,
+		`{"id":"000000000002","name":"","accessKeyId":"","created":"1970-01-01T00:00:00Z"}`:                   {ID: "000000000002", Created: a.Created},
+	} {
+		if got, err := json.Marshal(account); err != nil || string(got) != want {
+			t.Errorf("%s, %v, want %s", got, err, want)
+		}
 	}
 }
 
