@@ -57,11 +57,12 @@ func (s *server) usePack(v *view.View, key string, set workingset.Set) *tier.Bes
 // stores them, and then the set that names them. One set at a time, and in a quiet
 // moment: nobody waits for it, and it costs as much as a start.
 func (s *server) pack(ctx context.Context, rec *recording, set workingset.Set) error {
+	deadline := time.Now().Add(quietBound)
 	if err := s.beginPacking(ctx); err != nil {
 		return err
 	}
 	defer s.endPacking()
-	if err := awaitQuiet(ctx, func() int64 { return s.mount.Stats().Reads }); err != nil {
+	if err := awaitQuiet(ctx, deadline, func() int64 { return s.mount.Stats().Reads }); err != nil {
 		return err
 	}
 	store := &segments{objects: s.config.Objects, image: rec.view.ID(), record: rec.key, written: map[string]bool{}}
@@ -99,15 +100,16 @@ const (
 	// quietFor is how long no image is read before a set is packed. In a burst of
 	// 100 starts (bench/burst) packs took a third of the loader's processor time.
 	quietFor = time.Second
-	// quietBound is how long that is waited for: images may always be read.
+	// quietBound is how long a set waits for that, its turn included: images may
+	// always be read.
 	quietBound = time.Minute
 )
 
-// awaitQuiet waits until no image is read, for some time. It fails only where ctx
-// ended first.
-func awaitQuiet(ctx context.Context, reads func() int64) error {
+// awaitQuiet waits until no image is read, for some time, or until the deadline. It
+// fails only where ctx ended first.
+func awaitQuiet(ctx context.Context, deadline time.Time, reads func() int64) error {
 	before := int64(-1)
-	for range int(quietBound / quietFor) {
+	for time.Now().Before(deadline) {
 		now := reads()
 		if now == before {
 			return nil
