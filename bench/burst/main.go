@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -61,9 +62,9 @@ type burst struct {
 
 // result is what bursts of one kind took.
 type result struct {
-	took     measure.Samples
-	memoryMB []int64 // the most of any round, of each process
-	sharedMB int64   // of the sum, what is counted more than once
+	took      measure.Samples
+	ownMB     []int64 // the most of any round, of each process, without the program's pages
+	programMB int64   // which the processes share
 }
 
 func (b *burst) run(ctx context.Context, layouts string, rounds int) (err error) {
@@ -165,16 +166,14 @@ func (b *burst) round(ctx context.Context, tier string, r *result) error {
 	if err != nil {
 		return err
 	}
-	var program []int64
-	for _, pid := range processes {
+	mapped := make([]int64, len(processes))
+	for i, pid := range processes {
 		if err := measure.ResetPeak(pid); err != nil {
 			return err
 		}
-		mapped, err := measure.FilesMB(pid)
-		if err != nil {
+		if mapped[i], err = measure.FilesMB(pid); err != nil {
 			return err
 		}
-		program = append(program, mapped)
 	}
 	took, err := b.burst(ctx)
 	if err != nil {
@@ -186,13 +185,12 @@ func (b *burst) round(ctx context.Context, tier string, r *result) error {
 		if err != nil {
 			return err
 		}
-		if len(r.memoryMB) <= i {
-			r.memoryMB = append(r.memoryMB, 0)
+		if len(r.ownMB) <= i {
+			r.ownMB = append(r.ownMB, 0)
 		}
-		r.memoryMB[i] = max(r.memoryMB[i], peak)
+		r.ownMB[i] = max(r.ownMB[i], peak-mapped[i])
+		r.programMB = max(r.programMB, mapped[i])
 	}
-	slices.Sort(program)
-	r.sharedMB = program[0] + program[1] // the most of it is the third's
 	return nil
 }
 
@@ -229,16 +227,22 @@ func (b *burst) burst(ctx context.Context) (time.Duration, error) {
 		})
 	}
 	group.Wait()
-	return slices.Max(asked), errors.Join(errs...)
+	var warm error // of no weight beside a failure
+	for i, err := range errs {
+		if errors.Is(err, measure.ErrWarm) {
+			warm, errs[i] = err, nil
+		}
+	}
+	return slices.Max(asked), cmp.Or(errors.Join(errs...), warm)
 }
 
 func (b *burst) print(l1 string, r result) {
 	fmt.Printf("  thaw, L1 %-5s   %s\n", l1, r.took)
 	measure.Ratio(os.Stdout, fmt.Sprintf("    to crun run (promised %.1f)", promisedRatio), r.took, b.runs)
-	sum := -r.sharedMB
-	for _, mb := range r.memoryMB {
+	sum := r.programMB
+	for _, mb := range r.ownMB {
 		sum += mb
 	}
-	fmt.Printf("    %d MiB resident at most: server %d, loader %d, holder %d, less %d of the program that are counted more than once (promised %d)\n",
-		sum, r.memoryMB[0], r.memoryMB[1], r.memoryMB[2], r.sharedMB, promisedMemoryMB)
+	fmt.Printf("    %d MiB resident at most: server %d, loader %d, holder %d, the program that they share %d (promised %d)\n",
+		sum, r.ownMB[0], r.ownMB[1], r.ownMB[2], r.programMB, promisedMemoryMB)
 }

@@ -198,7 +198,10 @@ func (b *Bench) ColdInvoke(ctx context.Context, function string) (time.Duration,
 		return 0, err
 	}
 	_, report, ok := strings.Cut(string(tail), "\tDuration: ")
-	if !ok || !strings.Contains(report, "Init Duration") {
+	if !ok {
+		return 0, fmt.Errorf("%s: no REPORT line: %s", function, tail)
+	}
+	if !strings.Contains(report, "Init Duration") {
 		return 0, fmt.Errorf("%s: %w: %s", function, ErrWarm, tail)
 	}
 	text, _, _ := strings.Cut(report, " ms")
