@@ -2,8 +2,10 @@
 // the same handler from an unpacked tree on the local disk: by plain fork,
 // chroot and exec, and by crun. The kernel's page cache is dropped before each
 // start. A start lasts from its cause to the handler's first request to the
-// Runtime API; for thaw from the invocation's request on. A worker whose own cache
-// is empty, but knows what the version's starts read, is measured beside.
+// Runtime API; for thaw from the invocation's request on. Measured beside are a
+// worker whose own cache is empty, but that knows what the version's starts read,
+// and one whose cache is full on disk, but has nothing in memory: the others hold
+// the chunks of the start before, opened.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"thaw.dev/thaw/bench/measure"
 	"thaw.dev/thaw/bench/peer"
@@ -26,6 +29,9 @@ type kind struct {
 }
 
 var kinds = []kind{{"go-hello:1", 2}, {"py-hello:1", 1.3}, {"node-api:1", 1.3}}
+
+// other is a function that is not measured.
+const other = "go-hello"
 
 func main() {
 	log.SetFlags(0)
@@ -42,12 +48,18 @@ func run(ctx context.Context, runs int) error {
 		return err
 	}
 	defer b.Close()
-	var tags []string
+	tags := []string{other + ":2"}
 	for _, k := range kinds {
 		tags = append(tags, k.tag)
 	}
 	layout, err := b.Images(ctx, "gzip", tags...)
 	if err != nil {
+		return err
+	}
+	if err := b.Create(ctx, layout, tags[0], other); err != nil {
+		return err
+	}
+	if _, err := b.Invoke(ctx, other); err != nil {
 		return err
 	}
 	for _, k := range kinds {
@@ -59,7 +71,7 @@ func run(ctx context.Context, runs int) error {
 }
 
 func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs int) error {
-	function, _, _ := strings.Cut(k.tag, ":")
+	function := strings.ReplaceAll(k.tag, ":", "-")
 	if err := b.Create(ctx, layout, k.tag, function); err != nil {
 		return err
 	}
@@ -86,8 +98,13 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	if err := b.Packed(ctx); err != nil {
 		return err
 	}
-	var full, empty, plain, crun measure.Samples
+	var full, disk, empty, plain, crun measure.Samples
 	for i := range runs {
+		took, err := restarted(ctx, b, function)
+		if err != nil {
+			return err
+		}
+		disk = append(disk, took)
 		for _, s := range []struct {
 			drop    string
 			samples *measure.Samples
@@ -101,7 +118,7 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 		if err := measure.DropPageCache(); err != nil {
 			return err
 		}
-		took, err := api.Start(handler.Chroot(api.Environ()), func() {})
+		took, err = api.Start(handler.Chroot(api.Environ()), func() {})
 		if err != nil {
 			return err
 		}
@@ -116,9 +133,22 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 		}
 		crun = append(crun, took)
 	}
-	fmt.Printf("%s\n  thaw, full L1     %s\n  thaw, empty L1    %s\n  fork+chroot+exec  %s\n  crun run          %s\n", k.tag, full, empty, plain, crun)
+	fmt.Printf("%s\n  thaw, full L1     %s\n  thaw, L1 on disk  %s\n  thaw, empty L1    %s\n  fork+chroot+exec  %s\n  crun run          %s\n", k.tag, full, disk, empty, plain, crun)
 	measure.Ratio(os.Stdout, fmt.Sprintf("  full L1 to fork+chroot+exec (promised %.1f)", k.limit), full, plain)
 	measure.Ratio(os.Stdout, "  full L1 to crun run (promised below 1)", full, crun)
 	measure.Ratio(os.Stdout, "  empty L1 to full L1 (promised 1.15)", empty, full)
+	measure.Ratio(os.Stdout, "  empty L1 to L1 on disk", empty, disk)
 	return nil
+}
+
+// restarted is a cold start on a server that was started anew, and has answered
+// another function.
+func restarted(ctx context.Context, b *measure.Bench, function string) (time.Duration, error) {
+	if err := b.Restart(ctx); err != nil {
+		return 0, err
+	}
+	if _, err := b.Invoke(ctx, other); err != nil {
+		return 0, err
+	}
+	return b.ColdStart(ctx, function, "kernel")
 }

@@ -66,6 +66,9 @@ func Run(ctx context.Context, c Config) error {
 	if err := proc.Record(PIDFile(c.RunDir)); err != nil {
 		return thaw.Wrap(op, err)
 	}
+	if err := mount.Folders(MountsDir(c.RunDir)); err != nil {
+		return thaw.Wrap(op, err)
+	}
 	dev, err := mount.Mount(FilesDir(c.RunDir))
 	if err != nil {
 		return thaw.Wrap(op, err)

@@ -147,6 +147,7 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 		return 0, seen, false, err
 	}
 	seen.Opened = time.Now()
+	c.readAhead(m.id, opened)
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return 0, seen, false, err
 	}
@@ -155,9 +156,6 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 	}
 	seen.Mounted = time.Now()
 	m.done, m.metaBytes = true, opened.MetaBytes
-	if recordKey != "" {
-		c.readAhead(request)
-	}
 	return opened.Token, seen, false, nil
 }
 

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -82,11 +83,10 @@ func Run(ctx context.Context, c Config) error {
 	if c.PlainBytes == 0 {
 		c.PlainBytes = view.DefaultPlainBytes
 	}
-	// The collector would let a heap of caches double; marking one of chunks,
-	// which hold no pointers, costs next to nothing.
 	heap := cmp.Or(c.L1.MemoryBytes, l1.DefaultMemoryBytes) + c.PlainBytes + workBytes
 	hugePages(int(min(heap, maxHugeBytes)))
 	debug.SetMemoryLimit(heap)
+	debug.SetGCPercent(-1) // see collect
 	c.L1.Log, c.L1.WriteAfter = c.Log, writeAfter
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -120,6 +120,7 @@ type server struct {
 	// fetches owns the goroutines that fetch ahead and pack; they end with life.
 	fetches errgroup.Group
 	packing chan struct{}   // holds a token while a working set is packed
+	ended   chan struct{}   // holds a token when a start has ended
 	life    context.Context //nolint:containedctx // Run's: work that outlives a request ends with it
 }
 
@@ -129,7 +130,7 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 		return err
 	}
 	defer dev.Close()
-	s := &server{config: c, cache: cache, packing: make(chan struct{}, 1), life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
+	s := &server{config: c, cache: cache, packing: make(chan struct{}, 1), ended: make(chan struct{}, 1), life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
 	levels := []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}}
 	if c.L2 != nil {
 		levels = append(levels, tier.Level{Name: l2.Name, Cache: c.L2, Far: true})
@@ -154,6 +155,7 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	control := &http.Server{Handler: s.handler(), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.mount.Serve(ctx) })
+	group.Go(func() error { collect(ctx, s.ended, s.reads, runtime.GC); return nil })
 	group.Go(func() error {
 		if err := control.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -62,7 +62,7 @@ func (s *server) pack(ctx context.Context, rec *recording, set workingset.Set) e
 		return err
 	}
 	defer s.endPacking()
-	if err := awaitQuiet(ctx, deadline, func() int64 { return s.mount.Stats().Reads }); err != nil {
+	if err := awaitQuiet(ctx, quietFor, deadline, s.reads); err != nil {
 		return err
 	}
 	store := &segments{objects: s.config.Objects, image: rec.view.ID(), record: rec.key, written: map[string]bool{}}
@@ -105,9 +105,12 @@ const (
 	quietBound = time.Minute
 )
 
-// awaitQuiet waits until no image is read, for some time, or until the deadline. It
+// reads is how often images were read so far.
+func (s *server) reads() int64 { return s.mount.Stats().Reads }
+
+// awaitQuiet waits until no image is read, for so long, or until the deadline. It
 // fails only where ctx ended first.
-func awaitQuiet(ctx context.Context, deadline time.Time, reads func() int64) error {
+func awaitQuiet(ctx context.Context, forHow time.Duration, deadline time.Time, reads func() int64) error {
 	before := int64(-1)
 	for time.Now().Before(deadline) {
 		now := reads()
@@ -116,7 +119,7 @@ func awaitQuiet(ctx context.Context, deadline time.Time, reads func() int64) err
 		}
 		before = now
 		select {
-		case <-time.After(quietFor):
+		case <-time.After(forHow):
 		case <-ctx.Done():
 			return thaw.Wrap("wait for a quiet moment", context.Cause(ctx))
 		}

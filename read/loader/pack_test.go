@@ -22,7 +22,7 @@ func TestPackingWaitsForAQuietMoment(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				reads := func() int64 { return int64(min(time.Since(began), c.busy) / (100 * time.Millisecond)) }
-				if err := awaitQuiet(t.Context(), began.Add(c.left), reads); err != nil {
+				if err := awaitQuiet(t.Context(), quietFor, began.Add(c.left), reads); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took < c.from || took > c.to {
@@ -36,7 +36,7 @@ func TestPackingWaitsForAQuietMoment(t *testing.T) {
 func TestPackingEndsWithTheLoader(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := awaitQuiet(ctx, time.Now().Add(quietBound), func() int64 { return 0 }); !errors.Is(err, context.Canceled) {
+	if err := awaitQuiet(ctx, quietFor, time.Now().Add(quietBound), func() int64 { return 0 }); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want that it was canceled", err)
 	}
 }

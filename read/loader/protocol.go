@@ -13,7 +13,6 @@ import (
 	"thaw.dev/thaw/read/tier/l1"
 	"thaw.dev/thaw/read/tier/l2"
 	"thaw.dev/thaw/read/view"
-	"thaw.dev/thaw/read/workingset"
 )
 
 // The control protocol: POST of JSON on the control socket. Whoever can open
@@ -23,16 +22,19 @@ import (
 type imageRequest struct {
 	Tenant thaw.TenantID `json:"tenant"`
 	Image  thaw.ImageID  `json:"image"`
-	// Record is the key under which a start is recorded (open; empty for not)
-	// and from which it is fetched ahead (ahead).
+	// Record is the key under which a start is recorded, and from which it is
+	// fetched ahead; empty for neither.
 	Record string `json:"record,omitempty"`
 }
 
-// openAnswer says under which token the start is recorded, 0 if it is not, and
-// where in the image the metadata ends.
+// openAnswer is what the client needs to know of an open image.
 type openAnswer struct {
-	Token     int   `json:"token"`
-	MetaBytes int64 `json:"meta_bytes"`
+	Token      int   `json:"token"` // under which the start is recorded; 0 if it is not
+	MetaBytes  int64 `json:"meta_bytes"`
+	ImageBytes int64 `json:"image_bytes"`
+	// Ahead is the working set that is being fetched, without its pack; empty
+	// where nothing is known.
+	Ahead []byte `json:"ahead,omitempty"`
 }
 
 // endRequest says that a start is over, or will never be.
@@ -61,25 +63,24 @@ func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	starts := &recordings{}
 	handle(mux, "open", func(ctx context.Context, in imageRequest) (openAnswer, error) {
+		known := s.readSet(ctx, in) // beside the manifest: a store may be far
 		v, err := s.show(ctx, in)
 		if err != nil {
 			return openAnswer{}, err
 		}
-		answer := openAnswer{MetaBytes: v.MetaBytes()}
-		if in.Record != "" {
-			watch := s.images.watch(in.Image, v.MetaBytes())
-			if answer.Token = starts.begin(v, in.Record, watch); answer.Token == 0 {
-				s.images.unwatch(in.Image, watch)
-			}
+		answer := openAnswer{MetaBytes: v.MetaBytes(), ImageBytes: v.Size()}
+		if in.Record == "" {
+			return answer, nil
+		}
+		watch := s.images.watch(in.Image, v.MetaBytes())
+		if answer.Token = starts.begin(v, in.Record, watch); answer.Token == 0 {
+			s.images.unwatch(in.Image, watch)
+		}
+		answer.Ahead, err = s.ahead(v, in.Record, known, watch)
+		if err != nil {
+			s.config.Log.WarnContext(ctx, "a start is not fetched ahead", "image", in.Image, "err", err)
 		}
 		return answer, nil
-	})
-	handle(mux, "ahead", func(ctx context.Context, in imageRequest) ([]workingset.Run, error) {
-		v, err := s.show(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		return s.ahead(ctx, v, in.Record, s.images.watched(in.Image))
 	})
 	handle(mux, "started", func(ctx context.Context, in endRequest) (Report, error) {
 		rec := starts.take(in.Token)
@@ -87,6 +88,10 @@ func (s *server) handler() http.Handler {
 			return Report{}, nil
 		}
 		s.images.unwatch(rec.view.ID(), rec.watch)
+		select {
+		case s.ended <- struct{}{}:
+		default:
+		}
 		report := rec.watch.report()
 		if in.Abandon {
 			rec.record.Stop()

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/read/view"
 	"thaw.dev/thaw/read/workingset"
@@ -100,6 +102,10 @@ func (s *server) workingSet(ctx context.Context, v *view.View, key string) (work
 	if err != nil {
 		return workingset.Set{}, err
 	}
+	return openSet(v, key, sealed)
+}
+
+func openSet(v *view.View, key string, sealed []byte) (workingset.Set, error) {
 	plain, err := v.OpenRecord(sealed, key)
 	if err != nil {
 		return workingset.Set{}, err
@@ -107,15 +113,37 @@ func (s *server) workingSet(ctx context.Context, v *view.View, key string) (work
 	return workingset.Decode(plain, v.Size())
 }
 
-// ahead returns what earlier starts have read, as runs of blocks in the order
-// of their reads, and begins to bring it nearer. Nothing is recorded yet for a
-// version's first start.
-func (s *server) ahead(ctx context.Context, v *view.View, key string, watch *startWatch) ([]workingset.Run, error) {
-	set, err := s.workingSet(ctx, v, key)
-	switch {
-	case thaw.KindOf(err) == thaw.NotFound:
+// readSet begins to read the sealed working set of a start, and returns what
+// waits for it.
+func (s *server) readSet(ctx context.Context, in imageRequest) (sealed func() ([]byte, error)) {
+	if in.Record == "" {
+		return nil
+	}
+	var group errgroup.Group
+	var read []byte
+	group.Go(func() (err error) {
+		read, err = s.config.Objects.ReadObject(ctx, workingset.Key(in.Image, in.Record), 0, maxRecordBytes)
+		return err
+	})
+	return func() ([]byte, error) {
+		err := group.Wait()
+		return read, err
+	}
+}
+
+// ahead begins to bring nearer what earlier starts have read, and returns it: a
+// working set without a pack, encoded. Of a version's first start nothing is
+// known, and it is empty.
+func (s *server) ahead(v *view.View, key string, known func() ([]byte, error), watch *startWatch) ([]byte, error) {
+	sealed, err := known()
+	if err != nil && thaw.KindOf(err) == thaw.NotFound {
 		return nil, nil
-	case err != nil:
+	}
+	if err != nil {
+		return nil, err
+	}
+	set, err := openSet(v, key, sealed)
+	if err != nil {
 		return nil, thaw.Wrap("the working set can't be used", err)
 	}
 	watch.aheadBegins(set)
@@ -125,7 +153,7 @@ func (s *server) ahead(ctx context.Context, v *view.View, key string, watch *sta
 		watch.aheadEnds()
 		return nil
 	})
-	return set.Runs, nil
+	return workingset.Set{Starts: set.Starts, Runs: set.Runs}.Encode(), nil
 }
 
 // touched returns the chunks that starts of the image have read, whichever

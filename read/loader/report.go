@@ -63,17 +63,6 @@ func (i *images) watch(id thaw.ImageID, metaBytes int64) *startWatch {
 	return w
 }
 
-// watched returns what observes the image's start; where nothing does, one that
-// nobody asks.
-func (i *images) watched(id thaw.ImageID) *startWatch {
-	if f, ok := i.get(id); ok {
-		if w := f.start.Load(); w != nil {
-			return w
-		}
-	}
-	return &startWatch{}
-}
-
 func (i *images) unwatch(id thaw.ImageID, w *startWatch) {
 	if f, ok := i.get(id); ok {
 		f.start.CompareAndSwap(w, nil)

@@ -14,6 +14,13 @@ import (
 	"thaw.dev/thaw"
 )
 
+// Folders makes dir hold nothing but folders to mount on, in memory: to make one on
+// a disk may wait for the disk, within a start (1 to 4 ms, ext4 with cold caches).
+func Folders(dir string) error {
+	err := unix.Mount("thaw", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,size=4k")
+	return thaw.Wrap("mount folders on "+dir, err)
+}
+
 // Detach takes the mount off dir at once; what still uses it keeps it until it
 // is done. Nothing mounted there is no error.
 func Detach(dir string) error {
