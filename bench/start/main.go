@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"thaw.dev/thaw/bench/measure"
 	"thaw.dev/thaw/bench/peer"
@@ -100,7 +99,7 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	}
 	var full, disk, empty, plain, crun measure.Samples
 	for i := range runs {
-		took, err := restarted(ctx, b, function)
+		took, err := b.ColdStartFromDisk(ctx, function, other)
 		if err != nil {
 			return err
 		}
@@ -139,16 +138,4 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	measure.Ratio(os.Stdout, "  empty L1 to full L1 (promised 1.15)", empty, full)
 	measure.Ratio(os.Stdout, "  empty L1 to L1 on disk", empty, disk)
 	return nil
-}
-
-// restarted is a cold start on a server that was started anew, and has answered
-// another function.
-func restarted(ctx context.Context, b *measure.Bench, function string) (time.Duration, error) {
-	if err := b.Restart(ctx); err != nil {
-		return 0, err
-	}
-	if _, err := b.Invoke(ctx, other); err != nil {
-		return 0, err
-	}
-	return b.ColdStart(ctx, function, "kernel")
 }
