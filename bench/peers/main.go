@@ -78,14 +78,7 @@ func run(ctx context.Context, dir string, tags []string, runs int) error {
 	if b.layout, err = measure.BuildImages(ctx, dir, "gzip", tags...); err != nil {
 		return err
 	}
-	otherLayout, err := b.Images(ctx, "gzip", otherTag)
-	if err != nil {
-		return err
-	}
-	if err := b.Create(ctx, otherLayout, otherTag, other); err != nil {
-		return err
-	}
-	if _, err := b.Invoke(ctx, other); err != nil {
+	if err := b.Bystander(ctx); err != nil {
 		return err
 	}
 	if b.registry, err = installed.startRegistry(ctx, b.Dir); err != nil {
@@ -103,9 +96,6 @@ func run(ctx context.Context, dir string, tags []string, runs int) error {
 	}
 	return nil
 }
-
-// other is a function that is not measured.
-const other, otherTag = "other", "go-hello:1"
 
 // figures are the samples of one image.
 type figures struct {
@@ -148,7 +138,7 @@ func (b *bench) compare(ctx context.Context, tag string, runs int) error {
 
 // round takes one sample of each.
 func (b *bench) round(ctx context.Context, function, ref string, f *figures) error {
-	took, err := b.ColdStartFromDisk(ctx, function, other)
+	took, err := b.ColdStartFromDisk(ctx, function)
 	if err != nil {
 		return err
 	}

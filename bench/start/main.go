@@ -29,9 +29,6 @@ type kind struct {
 
 var kinds = []kind{{"go-hello:1", 2}, {"py-hello:1", 1.3}, {"node-api:1", 1.3}}
 
-// other is a function that is not measured.
-const other = "go-hello"
-
 func main() {
 	log.SetFlags(0)
 	runs := flag.Int("n", 20, "starts of each kind")
@@ -47,7 +44,7 @@ func run(ctx context.Context, runs int) error {
 		return err
 	}
 	defer b.Close()
-	tags := []string{other + ":2"}
+	var tags []string
 	for _, k := range kinds {
 		tags = append(tags, k.tag)
 	}
@@ -55,10 +52,7 @@ func run(ctx context.Context, runs int) error {
 	if err != nil {
 		return err
 	}
-	if err := b.Create(ctx, layout, tags[0], other); err != nil {
-		return err
-	}
-	if _, err := b.Invoke(ctx, other); err != nil {
+	if err := b.Bystander(ctx); err != nil {
 		return err
 	}
 	for _, k := range kinds {
@@ -70,7 +64,7 @@ func run(ctx context.Context, runs int) error {
 }
 
 func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs int) error {
-	function := strings.ReplaceAll(k.tag, ":", "-")
+	function, _, _ := strings.Cut(k.tag, ":")
 	if err := b.Create(ctx, layout, k.tag, function); err != nil {
 		return err
 	}
@@ -99,7 +93,7 @@ func compare(ctx context.Context, b *measure.Bench, layout string, k kind, runs 
 	}
 	var full, disk, empty, plain, crun measure.Samples
 	for i := range runs {
-		took, err := b.ColdStartFromDisk(ctx, function, other)
+		took, err := b.ColdStartFromDisk(ctx, function)
 		if err != nil {
 			return err
 		}

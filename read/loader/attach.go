@@ -141,8 +141,7 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 		return 0, seen, m.gone, nil
 	}
 	seen.Opening = time.Now()
-	request := imageRequest{Tenant: m.tenant, Image: m.id, Record: recordKey}
-	opened, err := call[openAnswer](ctx, c, "open", request)
+	opened, err := call[openAnswer](ctx, c, "open", imageRequest{Tenant: m.tenant, Image: m.id, Record: recordKey})
 	if err != nil {
 		return 0, seen, false, err
 	}

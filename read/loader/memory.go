@@ -45,7 +45,7 @@ const (
 // larger one make a small heap double several times. Marking chunks, which hold no
 // pointers, costs next to nothing; what the program's packages have set up costs
 // the same each time. Beside that the collector runs when the heap is at its bound.
-func collect(ctx context.Context, ended <-chan struct{}, reads func() int64, collect func()) {
+func collect(ctx context.Context, ended <-chan struct{}, reads func() int64, gc func()) {
 	for {
 		select {
 		case <-ended:
@@ -53,7 +53,7 @@ func collect(ctx context.Context, ended <-chan struct{}, reads func() int64, col
 			return
 		}
 		if awaitQuiet(ctx, collectAfter, time.Now().Add(collectBound), reads) == nil {
-			collect()
+			gc()
 		}
 	}
 }

@@ -98,11 +98,15 @@ const newPart = 64
 const maxRecordBytes = 16 << 20
 
 func (s *server) workingSet(ctx context.Context, v *view.View, key string) (workingset.Set, error) {
-	sealed, err := s.config.Objects.ReadObject(ctx, workingset.Key(v.ID(), key), 0, maxRecordBytes)
+	sealed, err := s.sealedSet(ctx, v.ID(), key)
 	if err != nil {
 		return workingset.Set{}, err
 	}
 	return openSet(v, key, sealed)
+}
+
+func (s *server) sealedSet(ctx context.Context, image thaw.ImageID, key string) ([]byte, error) {
+	return s.config.Objects.ReadObject(ctx, workingset.Key(image, key), 0, maxRecordBytes)
 }
 
 func openSet(v *view.View, key string, sealed []byte) (workingset.Set, error) {
@@ -122,7 +126,7 @@ func (s *server) readSet(ctx context.Context, in imageRequest) (sealed func() ([
 	var group errgroup.Group
 	var read []byte
 	group.Go(func() (err error) {
-		read, err = s.config.Objects.ReadObject(ctx, workingset.Key(in.Image, in.Record), 0, maxRecordBytes)
+		read, err = s.sealedSet(ctx, in.Image, in.Record)
 		return err
 	})
 	return func() ([]byte, error) {
