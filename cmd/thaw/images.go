@@ -58,6 +58,6 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, pinned s
 	config := img.Config.Config
 	return control.Prepared{
 		Image: result.Image, Entrypoint: config.Entrypoint, Command: config.Cmd,
-		Env: config.Env, WorkingDir: config.WorkingDir, Bytes: result.LayerBytes,
+		Env: config.Env, WorkingDir: config.WorkingDir, Extensions: result.Extensions, Bytes: result.LayerBytes,
 	}, nil
 }

@@ -109,8 +109,9 @@ type invoker struct{ worker *worker.Worker }
 func (i invoker) Invoke(ctx context.Context, t control.Target, r api.Request) (*api.Response, error) {
 	result, err := i.worker.Invoke(ctx, worker.Function{
 		Tenant: t.Tenant, Name: t.Name, ARN: t.ARN, Version: t.Version, Revision: t.Revision, Image: t.Image,
-		Entrypoint: t.Entrypoint, Command: t.Command, WorkingDir: t.WorkingDir,
+		Entrypoint: t.Entrypoint, Command: t.Command, WorkingDir: t.WorkingDir, Extensions: t.Extensions,
 		ImageEnv: t.ImageEnv, Env: t.Env, MemoryMB: t.MemoryMB, Timeout: t.Timeout, TmpMB: t.TmpMB,
+		LogGroup: t.Logging.LogGroup, LogFormat: t.Logging.LogFormat, LogLevel: t.Logging.ApplicationLogLevel,
 	}, worker.Request{
 		ID: r.ID, Payload: r.Payload, ClientContext: r.ClientContext, TraceID: r.TraceID, LogTail: r.LogTail, FunctionARN: t.ARN,
 	})

@@ -14,12 +14,13 @@ import (
 // assembly is the image taking shape: every extent of its address space, and
 // where the sealer puts the chunk of it.
 type assembly struct {
-	tree    *flatten.Tree
-	count   flatten.Count
-	meta    uint32 // blocks of metadata at the front
-	blocks  uint32 // of the whole image
-	extents []chunk.Extent
-	chunks  []*sealed // by extent
+	tree       *flatten.Tree
+	count      flatten.Count
+	extensions []string
+	meta       uint32 // blocks of metadata at the front
+	blocks     uint32 // of the whole image
+	extents    []chunk.Extent
+	chunks     []*sealed // by extent
 
 	start []uint32 // first block of each of the tree's files
 	order []int32  // the tree's files by start
@@ -32,6 +33,7 @@ func (g *ingest) assemble(ctx context.Context, tree *flatten.Tree) (*assembly, e
 		return nil, err
 	}
 	a := g.layOut(plan, tree)
+	a.extensions = extensions(tree.Root)
 	missing, err := g.sealHeld(ctx, a)
 	if err != nil {
 		return nil, err
@@ -184,4 +186,27 @@ func (g *ingest) sealMeta(ctx context.Context, a *assembly, plan *erofs.Plan) er
 		g.submit(a, i, pages)
 	}
 	return nil
+}
+
+// maxExtensions is how many extensions Lambda starts at most.
+const maxExtensions = 10
+
+// extensions lists what Lambda would start beside the function's program.
+func extensions(root *erofs.Inode) []string {
+	dir := root
+	for _, name := range []string{"opt", "extensions"} {
+		i := slices.IndexFunc(dir.Entries, func(e erofs.Entry) bool { return e.Name == name })
+		if i < 0 {
+			return nil
+		}
+		dir = dir.Entries[i].Inode
+	}
+	var names []string
+	for _, e := range dir.Entries {
+		if e.Inode.IsRegular() && e.Inode.Mode&0o111 != 0 || e.Inode.Target != "" {
+			names = append(names, e.Name)
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), maxExtensions)]
 }

@@ -82,9 +82,10 @@ type Progress struct {
 // Result is what an ingest made.
 type Result struct {
 	Image      thaw.ImageID
-	ImageBytes int64 // size of the image's address space
-	LayerBytes int64 // of the layers uncompressed
-	Files      int   // regular files, each inode once
+	ImageBytes int64    // size of the image's address space
+	LayerBytes int64    // of the layers uncompressed
+	Files      int      // regular files, each inode once
+	Extensions []string // names of the programs in /opt/extensions, sorted; the first ten, as many as Lambda starts
 
 	Chunks       int // of the image: new, zero and shared
 	NewChunks    int // stored by this ingest

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -81,9 +82,30 @@ func TestDeterminism(t *testing.T) {
 			t.Errorf("run %d: other names in the store", i)
 		}
 		again.Image = r.Image // has a data key of its own
-		if again != r {
+		if !reflect.DeepEqual(again, r) {
 			t.Errorf("run %d: %+v, first %+v", i, again, r)
 		}
+	}
+}
+
+// TestExtensions: what Lambda would start is known from the preparation.
+func TestExtensions(t *testing.T) {
+	w := newWorld(t)
+	b := testkit.NewTar(t).Dir("opt/extensions/dir", 0o755).File("opt/extensions/readme", "x").Symlink("opt/extensions/link", "../agent")
+	b.Add(tar.Header{Typeflag: tar.TypeReg, Name: "opt/extensions/agent", Mode: 0o755}, "#!/bin/sh")
+	b.Add(tar.Header{Typeflag: tar.TypeReg, Name: "opt/extensions/gone", Mode: 0o755}, "#!/bin/sh")
+	upper := testkit.NewTar(t).Whiteout("opt/extensions/gone")
+	r := w.mustRun(t, w.options(), private(testkit.PlainLayer(b.Bytes()), testkit.PlainLayer(upper.Bytes()))...)
+	if !slices.Equal(r.Extensions, []string{"agent", "link"}) {
+		t.Errorf("%q", r.Extensions)
+	}
+	r = w.mustRun(t, w.options(), private(testkit.PlainLayer(testkit.NewTar(t).File("opt/extensions", "a file").Bytes()))...)
+	if r.Extensions != nil {
+		t.Errorf("%q", r.Extensions)
+	}
+	r = w.mustRun(t, w.options(), private(layered(t)...)...)
+	if r.Extensions != nil {
+		t.Errorf("%q", r.Extensions)
 	}
 }
 

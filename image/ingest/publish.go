@@ -38,6 +38,7 @@ func (g *ingest) publish(ctx context.Context, a *assembly) (Result, error) {
 	}
 	r := g.count(chunks)
 	r.Image, r.ImageBytes, r.LayerBytes, r.Files = id, head.ImageBytes, head.LayerBytes, int(head.Files)
+	r.Extensions = a.extensions
 	return r, nil
 }
 

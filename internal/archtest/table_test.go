@@ -51,10 +51,11 @@ var table = map[string]rule{
 	// The invoke path.
 	"invoke":                           {},
 	"invoke/api":                       {local: []string{"", "invoke/control", "tenant/sigv4"}, external: []string{"github.com/google/uuid"}},
-	"invoke/control":                   {local: []string{"", "internal/sqlitedb"}, external: []string{"github.com/google/uuid", "golang.org/x/sync"}},
+	"invoke/control":                   {local: []string{"", "internal/sqlitedb", "invoke/program"}, external: []string{"github.com/google/uuid", "golang.org/x/sync"}},
 	"invoke/control/controltest":       {local: []string{"", "invoke/control"}},
 	"invoke/logs":                      {local: []string{""}},
 	"invoke/placement":                 {local: []string{""}},
+	"invoke/program":                   {},
 	"invoke/runtimeapi":                {local: []string{""}},
 	"invoke/sandbox":                   {local: []string{""}},
 	"invoke/sandbox/cgroup":            {local: []string{""}},
@@ -68,7 +69,7 @@ var table = map[string]rule{
 	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/sandboxtest/probe": {external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/seccomp":           {local: []string{""}, external: []string{"github.com/elastic/go-seccomp-bpf", "github.com/moby/profiles", "github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
-	"invoke/worker":                    {local: []string{"", "invoke/logs", "invoke/runtimeapi", "invoke/sandbox"}},
+	"invoke/worker":                    {local: []string{"", "invoke/logs", "invoke/program", "invoke/runtimeapi", "invoke/sandbox"}},
 
 	// Accounts and keys.
 	"tenant":       {local: []string{"", "internal/sqlitedb"}},

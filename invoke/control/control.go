@@ -75,7 +75,8 @@ type Prepared struct {
 	Command    []string
 	Env        []string // KEY=VALUE
 	WorkingDir string
-	Bytes      int64 // uncompressed, all layers
+	Extensions []string `json:",omitempty"` // names of the programs in its /opt/extensions
+	Bytes      int64    // uncompressed, all layers
 }
 
 // Options say what a Control works with.

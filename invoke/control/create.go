@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -21,11 +22,11 @@ type Change struct {
 	EphemeralMB    *int
 	Environment    *map[string]string
 	ImageConfig    *ImageConfig
-	Logging        *Logging // members that are "" have their default
+	Logging        *Logging // members that are "" stay as they are
 	Tracing        *string
 }
 
-func (c *Change) apply(s *Settings, name string) {
+func (c *Change) apply(s *Settings) {
 	set(&s.Description, c.Description)
 	set(&s.Role, c.Role)
 	set(&s.TimeoutSeconds, c.TimeoutSeconds)
@@ -35,15 +36,20 @@ func (c *Change) apply(s *Settings, name string) {
 	set(&s.ImageConfig, c.ImageConfig)
 	set(&s.Tracing, c.Tracing)
 	if c.Logging != nil {
-		defaults := defaultSettings(name).Logging
-		s.Logging = *c.Logging
-		if s.Logging.LogFormat == "" {
-			s.Logging.LogFormat = defaults.LogFormat
-		}
-		if s.Logging.LogGroup == "" {
-			s.Logging.LogGroup = defaults.LogGroup
-		}
+		s.Logging = c.Logging.over(s.Logging)
 	}
+}
+
+// over returns what these members make of the old ones: those that are "" stay,
+// and JSON has levels where Text has none, as at Lambda.
+func (l Logging) over(old Logging) Logging {
+	l.LogFormat = cmp.Or(l.LogFormat, old.LogFormat)
+	l.LogGroup = cmp.Or(l.LogGroup, old.LogGroup)
+	if l.LogFormat == logFormatJSON {
+		l.ApplicationLogLevel = cmp.Or(l.ApplicationLogLevel, old.ApplicationLogLevel, defaultLogLevel)
+		l.SystemLogLevel = cmp.Or(l.SystemLogLevel, old.SystemLogLevel, defaultLogLevel)
+	}
+	return l
 }
 
 func set[T any](to, from *T) {
@@ -77,7 +83,7 @@ func (c *Control) Create(ctx context.Context, tenant thaw.TenantID, in NewFuncti
 	}
 	f := &Function{Tenant: tenant, Name: n.bare, Architecture: c.options.Architecture, Tags: in.Tags,
 		Settings: defaultSettings(n.bare), State: Pending, Reason: "The function is being created.", ReasonCode: ReasonCreating}
-	in.Change.apply(&f.Settings, f.Name)
+	in.Change.apply(&f.Settings)
 	if err := errors.Join(f.Settings.validate(op), validateTags(op, in.Tags), c.checkArchitecture(op, in.Architectures)); err != nil {
 		return nil, firstOf(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/program"
 )
 
 const (
@@ -95,8 +96,11 @@ func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, 
 	delay := c.options.RetryDelay
 	for try := 1; ; try++ {
 		prepared, err := c.options.Images.Prepare(ctx, k.tenant, next.Pinned, report)
+		if err == nil {
+			return prepared, checkProgram(prepared)
+		}
 		kind := thaw.KindOf(err)
-		if err == nil || try == attempts || kind != thaw.Unavailable && kind != thaw.Throttled {
+		if try == attempts || kind != thaw.Unavailable && kind != thaw.Throttled {
 			return prepared, err
 		}
 		c.options.Log.Warn("function: preparation will be tried again", "tenant", k.tenant, "function", k.name,
@@ -106,6 +110,15 @@ func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, 
 		}
 		delay *= 2
 	}
+}
+
+// checkProgram refuses an image whose configuration no kernel could start a
+// program with, whatever the function's settings say.
+func checkProgram(p Prepared) error {
+	if err := program.CheckImage(p.Entrypoint, p.Command, p.Env, p.WorkingDir); err != nil {
+		return thaw.Errorf("its configuration", thaw.Invalid, "%w", err)
+	}
+	return nil
 }
 
 // store writes the outcome of a preparation into the function's record.

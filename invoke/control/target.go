@@ -26,6 +26,7 @@ type Target struct {
 	Entrypoint []string
 	Command    []string
 	WorkingDir string            // "" if neither function nor image say
+	Extensions []string          // names of the programs in the image's /opt/extensions
 	ImageEnv   []string          // KEY=VALUE, the image's
 	Env        map[string]string // the function's, which win
 
@@ -118,7 +119,7 @@ func (c *Control) target(f *Function) *Target {
 	prepared, s := f.Code.Prepared, f.Settings
 	t := &Target{Tenant: f.Tenant, Name: f.Name, ARN: c.ARN(f.Tenant, f.Name, ""), Version: Latest, Revision: f.Serving,
 		Image: prepared.Image, ImageBytes: prepared.Bytes, Entrypoint: prepared.Entrypoint, Command: prepared.Command,
-		WorkingDir: prepared.WorkingDir, ImageEnv: prepared.Env, Env: s.Environment, MemoryMB: s.MemoryMB,
+		WorkingDir: prepared.WorkingDir, Extensions: prepared.Extensions, ImageEnv: prepared.Env, Env: s.Environment, MemoryMB: s.MemoryMB,
 		TmpMB: s.EphemeralMB, Timeout: time.Duration(s.TimeoutSeconds) * time.Second, Logging: s.Logging}
 	if len(s.ImageConfig.EntryPoint) > 0 {
 		t.Entrypoint = s.ImageConfig.EntryPoint

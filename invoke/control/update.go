@@ -83,7 +83,7 @@ func (c *Control) UpdateSettings(ctx context.Context, tenant thaw.TenantID, name
 		if err := c.checkChange(f, revision); err != nil {
 			return err
 		}
-		change.apply(&f.Settings, f.Name)
+		change.apply(&f.Settings)
 		if err := f.Settings.validate(op); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/program"
 )
 
 // Limits of Lambda's API.
@@ -30,6 +31,10 @@ const (
 	defaultTimeout   = 3
 	defaultMemoryMB  = 128
 	defaultEphemeral = 512
+
+	logFormatText   = "Text"
+	logFormatJSON   = "JSON"
+	defaultLogLevel = "INFO" // of JSON
 )
 
 const (
@@ -43,15 +48,6 @@ var (
 	variableExpression = regexp.MustCompile(`^` + variablePattern + `$`)
 	logGroupExpression = regexp.MustCompile(`^` + logGroupPattern + `$`)
 )
-
-// reservedVariables are set by the environment itself, see "Defined runtime
-// environment variables" in Lambda's developer guide.
-var reservedVariables = []string{"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION",
-	"AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-	"AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME",
-	"AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-	"AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
-	"AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN"}
 
 // violation words one broken constraint as Lambda does.
 func violation(value, member, constraint string) string {
@@ -83,7 +79,7 @@ func Violation(value, member, constraint string) error {
 // defaultSettings are what a function has that says nothing.
 func defaultSettings(name string) Settings {
 	return Settings{TimeoutSeconds: defaultTimeout, MemoryMB: defaultMemoryMB, EphemeralMB: defaultEphemeral,
-		Tracing: "PassThrough", Logging: Logging{LogFormat: "Text", LogGroup: "/aws/lambda/" + name}}
+		Tracing: "PassThrough", Logging: Logging{LogFormat: logFormatText, LogGroup: "/aws/lambda/" + name}}
 }
 
 // validate checks all settings of one function, as they are going to be.
@@ -121,7 +117,7 @@ func (s *Settings) validate(op string) error {
 	atMost("imageConfig.command", fmt.Sprint(s.ImageConfig.Command), len(s.ImageConfig.Command), maxArguments)
 	atMost("imageConfig.workingDirectory", s.ImageConfig.WorkingDirectory, len(s.ImageConfig.WorkingDirectory), maxDirectory)
 	oneOf("tracingConfig.mode", s.Tracing, "Active", "PassThrough")
-	oneOf("loggingConfig.logFormat", s.Logging.LogFormat, "JSON", "Text")
+	oneOf("loggingConfig.logFormat", s.Logging.LogFormat, logFormatJSON, logFormatText)
 	oneOf("loggingConfig.applicationLogLevel", s.Logging.ApplicationLogLevel, "", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 	oneOf("loggingConfig.systemLogLevel", s.Logging.SystemLogLevel, "", "DEBUG", "INFO", "WARN")
 	matches("loggingConfig.logGroup", s.Logging.LogGroup, logGroupExpression, logGroupPattern)
@@ -141,7 +137,7 @@ func (s *Settings) validate(op string) error {
 // validateProcess checks what would keep the process from being started.
 func (s *Settings) validateProcess(op string) error {
 	var reserved []string
-	for _, key := range reservedVariables {
+	for _, key := range program.Reserved() {
 		if _, used := s.Environment[key]; used {
 			reserved = append(reserved, key)
 		}
@@ -164,10 +160,14 @@ func (s *Settings) validateProcess(op string) error {
 			return invalid(op, "The value of the environment variable %s contains a NUL character.", key)
 		}
 	}
-	for _, argument := range slices.Concat(s.ImageConfig.EntryPoint, s.ImageConfig.Command, []string{s.ImageConfig.WorkingDirectory}) {
-		if strings.ContainsRune(argument, 0) {
-			return invalid(op, "ImageConfig contains a NUL character.")
-		}
+	if err := program.Check(slices.Concat(s.ImageConfig.EntryPoint, s.ImageConfig.Command), nil); err != nil {
+		return invalid(op, "ImageConfig can't be used: %v.", err)
+	}
+	if s.Logging.LogFormat == logFormatText && (s.Logging.ApplicationLogLevel != "" || s.Logging.SystemLogLevel != "") {
+		return invalid(op, "ApplicationLogLevel and SystemLogLevel can be set only where LogFormat is JSON.")
+	}
+	if strings.ContainsRune(s.ImageConfig.WorkingDirectory, 0) {
+		return invalid(op, "ImageConfig.WorkingDirectory contains a NUL character.")
 	}
 	if dir := s.ImageConfig.WorkingDirectory; dir != "" && !path.IsAbs(dir) {
 		return invalid(op, "ImageConfig.WorkingDirectory must be an absolute path, not '%s'.", dir)

@@ -68,6 +68,7 @@ func (c *conn) serve() {
 			return
 		}
 		c.limit.N = math.MaxInt64
+		c.server.asked.Store(true)
 		if !c.handle(r) {
 			return
 		}

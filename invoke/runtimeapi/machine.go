@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"thaw.dev/thaw"
 )
@@ -32,6 +33,7 @@ type Server struct {
 	initFailed chan struct{}  // closed when init/error was posted
 	closed     chan struct{}  // closed by Close
 	running    sync.WaitGroup // a goroutine for each connection and each long write
+	asked      atomic.Bool    // any request came
 
 	mu       sync.Mutex // guards what follows
 	state    state
@@ -76,6 +78,10 @@ func (t *Turn) Response() Response { return t.response }
 // Ready is closed when the runtime first asks for an invocation: the end of a
 // successful init.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Asked reports whether the runtime, or whatever the program is, has made any
+// request so far; also after Close.
+func (s *Server) Asked() bool { return s.asked.Load() }
 
 // InitFailed is closed when the runtime reports that its init failed; it never
 // becomes ready after that.

@@ -34,14 +34,14 @@ func (f Fault) String() string {
 // image or the function's configuration says. Its kind is [thaw.Invalid].
 type ExecError struct {
 	Fault Fault
-	Path  string // the entry point or directory, as the spec has it
+	Path  string // the entry point (where PATH found it) or directory; cut if it is longer than any path
 	Errno syscall.Errno
+	Hint  string // what is really missing, in words for the image's owner; may be ""
 }
 
-// NewExecError returns an [*ExecError] that carries the kind [thaw.Invalid].
-func NewExecError(fault Fault, path string, errno syscall.Errno) error {
-	return &thaw.Error{Op: "sandbox: exec", Kind: thaw.Invalid,
-		Err: &ExecError{Fault: fault, Path: path, Errno: errno}}
+// NewExecError returns e as an error that carries the kind [thaw.Invalid].
+func NewExecError(e ExecError) error {
+	return &thaw.Error{Op: "sandbox: exec", Kind: thaw.Invalid, Err: &e}
 }
 
 // Error returns "fault: path: cause".

@@ -136,6 +136,11 @@ type Meter interface {
 	// keeps them (per process).
 	MemoryPeak(ctx context.Context) (int64, error)
 
+	// OOMKills returns how many processes of the sandbox the kernel has killed
+	// for want of memory so far. It is a counter: what has happened in some
+	// time is its growth.
+	OOMKills() int64
+
 	// Pid returns the process id of the sandbox's first process on the host.
 	Pid() int
 }
@@ -157,10 +162,10 @@ type Drainer interface {
 
 // Exit says how a command ended.
 type Exit struct {
-	Code   int            // exit code; -1 where a signal ended it or it never ran
-	Signal syscall.Signal // what ended it, 0 if nothing did
-	OOM    bool           // the kernel killed a process of it for want of memory
-	Err    error          // why the command could not be executed: an [*ExecError]
+	Code     int            // exit code; -1 where a signal ended it or it never ran
+	Signal   syscall.Signal // what ended it, 0 if nothing did
+	OOMKills int64          // [Meter.OOMKills] at the end
+	Err      error          // why the command could not be executed: an [*ExecError]
 }
 
 // CPUsFor returns the CPUs that go with an amount of memory.

@@ -21,14 +21,15 @@ import (
 type launcher struct {
 	t testing.TB
 
-	mu    sync.Mutex
-	err   error // what Start returns
-	oom   bool  // exits from now on are told as OOM
-	calls []string
-	boxes []*process
-	alive int
-	most  int // alive at once
-	specs []sandbox.Spec
+	mu     sync.Mutex
+	err    error // what Start returns
+	oom    int64 // the count of OOM kills of every sandbox, as it is now
+	oomEnd int64 // and what its end adds
+	calls  []string
+	boxes  []*process
+	alive  int
+	most   int // alive at once
+	specs  []sandbox.Spec
 }
 
 // process is a sandbox of launcher.
@@ -157,13 +158,13 @@ func (l *launcher) Start(_ context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 
 func execError(spec sandbox.Spec, err error) error {
 	if _, stat := os.Stat(spec.Dir); stat != nil {
-		return sandbox.NewExecError(sandbox.FaultWorkingDir, spec.Dir, syscall.ENOENT)
+		return sandbox.NewExecError(sandbox.ExecError{Fault: sandbox.FaultWorkingDir, Path: spec.Dir, Errno: syscall.ENOENT})
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
-		return sandbox.NewExecError(sandbox.FaultEntrypointMissing, spec.Args[0], syscall.ENOENT)
+		return sandbox.NewExecError(sandbox.ExecError{Fault: sandbox.FaultEntrypointMissing, Path: spec.Args[0], Errno: syscall.ENOENT, Hint: "the image has no " + spec.Args[0]})
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)
-	return sandbox.NewExecError(sandbox.FaultEntrypointNotExecutable, spec.Args[0], errno)
+	return sandbox.NewExecError(sandbox.ExecError{Fault: sandbox.FaultEntrypointNotExecutable, Path: spec.Args[0], Errno: errno})
 }
 
 func (p *process) wait() {
@@ -174,7 +175,7 @@ func (p *process) wait() {
 		p.exit.Signal = status.Signal()
 	}
 	p.launcher.mu.Lock()
-	p.exit.OOM = p.launcher.oom
+	p.exit.OOMKills = p.launcher.oom + p.launcher.oomEnd
 	p.launcher.mu.Unlock()
 	<-p.out.read
 	close(p.done)
@@ -217,7 +218,12 @@ func (p *process) Stop(context.Context) error {
 }
 
 func (p *process) MemoryPeak(context.Context) (int64, error) { return 30<<20 + 1, nil }
-func (p *process) Pid() int                                  { return p.cmd.Process.Pid }
+func (p *process) OOMKills() int64 {
+	p.launcher.mu.Lock()
+	defer p.launcher.mu.Unlock()
+	return p.launcher.oom
+}
+func (p *process) Pid() int { return p.cmd.Process.Pid }
 
 func (p *process) EndBoost(context.Context) error {
 	p.launcher.note("endboost")

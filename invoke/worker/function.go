@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/program"
+	"thaw.dev/thaw/invoke/sandbox"
 )
 
 // Function is what an invocation runs: one revision of one version. The worker
@@ -27,8 +29,14 @@ type Function struct {
 	Command, ImageCommand       []string
 	WorkingDir, ImageWorkingDir string
 
+	Extensions []string // of the image, in /opt/extensions: the owner is told that they are not started
+
 	ImageEnv []string          // "NAME=value"; below
 	Env      map[string]string // the function's own; below what Lambda reserves
+
+	LogGroup  string // "" is /aws/lambda/NAME
+	LogFormat string // the program is told of it, and of the level; "" is not told
+	LogLevel  string
 
 	MemoryMB     int // MiB
 	Timeout      time.Duration
@@ -89,6 +97,19 @@ func (f *Function) command() []string {
 		return f.Command
 	}
 	return f.ImageCommand
+}
+
+// environ is the environment of the function's program. Credentials are not
+// among it: there are no roles here.
+func (f *Function) environ(region, stream string) []string {
+	group := f.LogGroup
+	if group == "" {
+		group = "/aws/lambda/" + f.Name
+	}
+	return program.Environ(program.Facts{
+		Region: region, RuntimeAPI: sandbox.APIAddress, Name: f.Name, Version: f.Version, MemoryMB: f.MemoryMB,
+		LogGroup: group, LogStream: stream, LogFormat: f.LogFormat, LogLevel: f.LogLevel, Command: f.command(),
+	}, f.ImageEnv, f.Env)
 }
 
 func (f *Function) dir() string {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"thaw.dev/thaw/invoke/runtimeapi"
@@ -85,6 +86,7 @@ func (in *invocation) invoke(s *slot) error {
 	}
 	if in.result.ColdStart {
 		s.drain()
+		s.oom = s.oomKills() // those of init are no event of the invocation
 	}
 	in.logStart(s)
 	begin := time.Now()
@@ -170,7 +172,7 @@ func (in *invocation) cutOff(s *slot, turn *runtimeapi.Turn) *failure {
 	defer wait.Stop()
 	select {
 	case <-s.box.Done():
-		return exitFailure(s.box.Exit())
+		return exitFailure(s.box.Exit(), s.oom)
 	case <-turn.Done():
 	case <-wait.C:
 	}
@@ -184,7 +186,7 @@ func (in *invocation) exitAfter(s *slot, turn *runtimeapi.Turn) *failure {
 	case <-turn.Answered():
 		return in.cutOff(s, turn)
 	default:
-		return exitFailure(s.box.Exit())
+		return exitFailure(s.box.Exit(), s.oom)
 	}
 }
 
@@ -192,7 +194,7 @@ func (in *invocation) exitAfter(s *slot, turn *runtimeapi.Turn) *failure {
 func (in *invocation) exit(s *slot) *failure {
 	select {
 	case <-s.box.Done():
-		return exitFailure(s.box.Exit())
+		return exitFailure(s.box.Exit(), s.oom)
 	case <-time.After(time.Until(in.handed.Add(in.timeout))):
 		return timeoutFailure(in.timeout)
 	}
@@ -208,7 +210,7 @@ func (in *invocation) finish(s *slot, turn *runtimeapi.Turn) {
 	select {
 	case <-turn.Done():
 	case <-s.box.Done():
-		fail = exitFailure(s.box.Exit())
+		fail = exitFailure(s.box.Exit(), s.oom)
 	case <-in.timer.C:
 		fail = timeoutFailure(in.timeout)
 	case <-w.killed:
@@ -255,9 +257,22 @@ func (in *invocation) conclude(s *slot, fail *failure) {
 		lines = fail.lines(in.r.ID, time.Now())
 	} else {
 		s.drain()
+		lines = in.survived(s)
 	}
 	s.log.Platform(append(lines, reportLines(in.r.ID, u, fail)...)...)
 	if in.r.LogTail {
 		in.result.LogTail = s.log.Tail()
 	}
+}
+
+// survived tells of processes that were killed for want of memory while the
+// runtime lives on: no failure, but worth a line.
+func (in *invocation) survived(s *slot) []string {
+	kills := s.oomKills()
+	if kills <= s.oom {
+		return nil
+	}
+	line := fmt.Sprintf("the kernel killed %d of the function's processes for want of memory (%d MB)", kills-s.oom, in.f.MemoryMB)
+	s.oom = kills
+	return []string{ownLine(line)}
 }

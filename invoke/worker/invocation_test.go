@@ -82,7 +82,7 @@ func TestContextReachesTheHandler(t *testing.T) {
 	for _, want := range []string{
 		"AWS_LAMBDA_FUNCTION_NAME=fn", "AWS_LAMBDA_FUNCTION_VERSION=$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128",
 		"AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
-		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/fn", "TZ=:UTC", "_HANDLER=app.handler", "FROM=image", "BOTH=function",
+		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/fn", "AWS_EXECUTION_ENV=AWS_Lambda_Image", "_HANDLER=app.handler", "FROM=image", "BOTH=function",
 	} {
 		if !strings.Contains(env, "\n"+want+"\n") {
 			t.Errorf("no %s in %s", want, env)
@@ -142,17 +142,20 @@ func TestPanic(t *testing.T) {
 func TestExitInFlight(t *testing.T) {
 	for name, row := range map[string]struct {
 		ask              ask
-		oom              bool
+		oom, oomEnd      int64
 		message, typ, mb string
 	}{
-		"code":    {ask{Do: "exit", Code: 3}, false, "Runtime exited with error: exit status 3", "Runtime.ExitError", "31"},
-		"no code": {ask{Do: "exit"}, false, "Runtime exited without providing a reason", "Runtime.ExitError", "31"},
-		"signal":  {ask{Do: "kill"}, false, "Runtime exited with error: signal: killed", "Runtime.ExitError", "31"},
-		"memory":  {ask{Do: "kill"}, true, "Runtime exited with error: signal: killed", "Runtime.OutOfMemory", "128"},
+		"code":    {ask{Do: "exit", Code: 3}, 0, 0, "Runtime exited with error: exit status 3", "Runtime.ExitError", "31"},
+		"no code": {ask{Do: "exit"}, 0, 0, "Runtime exited without providing a reason", "Runtime.ExitError", "31"},
+		"signal":  {ask{Do: "kill"}, 0, 0, "Runtime exited with error: signal: killed", "Runtime.ExitError", "31"},
+		"memory":  {ask{Do: "kill"}, 0, 1, "Runtime exited with error: signal: killed", "Runtime.OutOfMemory", "128"},
+		"shell":   {ask{Do: "exit", Code: 1}, 0, 1, "Runtime exited with error: exit status 1", "Runtime.OutOfMemory", "128"},
+		"before":  {ask{Do: "exit", Code: 3}, 2, 0, "Runtime exited with error: exit status 3", "Runtime.ExitError", "31"},
+		"both":    {ask{Do: "kill"}, 2, 1, "Runtime exited with error: signal: killed", "Runtime.OutOfMemory", "128"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, nil)
-			w.launcher.oom = row.oom
+			w.launcher.oom, w.launcher.oomEnd = row.oom, row.oomEnd
 			res, out := w.do(goFunction(t), row.ask)
 			if res.FunctionError != "Unhandled" || res.ErrorType != row.typ || out.ErrorType != row.typ ||
 				out.ErrorMessage != "RequestId: "+res.RequestID+" Error: "+row.message {
@@ -161,11 +164,30 @@ func TestExitInFlight(t *testing.T) {
 			report := strings.Replace(logReport, "Used: 31", "Used: "+row.mb, 1)
 			expectLog(t, res, "init", logStart, "RequestId: "+id+" Error: "+row.message, row.typ, logEnd,
 				report+logInit+"Status: error\tError Type: "+row.typ)
-			w.launcher.oom = false
+			w.launcher.oomEnd = 0
 			if res, _ := w.do(goFunction(t), ask{}); !res.ColdStart || res.FunctionError != "" {
 				t.Fatalf("after the crash: %+v", res)
 			}
 		})
+	}
+}
+
+// TestKilledChild: what the runtime survives is a line, and no cause of what
+// happens later.
+func TestKilledChild(t *testing.T) {
+	w := newWorld(t, nil)
+	f := goFunction(t)
+	w.do(f, ask{})
+	w.launcher.mu.Lock()
+	w.launcher.oom = 2
+	w.launcher.mu.Unlock()
+	res, _ := w.do(f, ask{})
+	expectLog(t, res, logStart, `\[thaw\] the kernel killed 2 of the function's processes for want of memory \(128 MB\)`, logEnd, logReport)
+	if res, _ := w.do(f, ask{}); res.FunctionError != "" || strings.Contains(string(res.LogTail), "killed") {
+		t.Fatalf("told twice: %s", show(res))
+	}
+	if res, out := w.do(f, ask{Do: "exit", Code: 3}); out.ErrorType != "Runtime.ExitError" {
+		t.Fatalf("%s", show(res))
 	}
 }
 

@@ -17,6 +17,9 @@ func launchLine(f *Function, cause *failure) string {
 		strings.Join(entrypoint, ","), strings.Join(f.command(), ","), f.dir())
 }
 
+// ownLine is a line in our own words, not Lambda's.
+func ownLine(text string) string { return "[thaw] " + text }
+
 func startLine(id, version string) string {
 	return "START RequestId: " + id + " Version: " + version
 }

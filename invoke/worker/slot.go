@@ -28,8 +28,9 @@ type slot struct {
 	api     *runtimeapi.Server
 	peak    int64
 	peakAt  time.Time
-	started bool // Root.Started was called
-	boosted bool // the CPU limit of init is still off
+	started bool  // Root.Started was called
+	boosted bool  // the CPU limit of init is still off
+	oom     int64 // OOM kills that were told, or were before this invocation
 
 	// guarded by pool.mu
 	idle      bool
@@ -111,6 +112,14 @@ func (s *slot) memoryPeak(now time.Time, anew bool) int64 {
 	}
 	s.peakAt = now
 	return s.peak
+}
+
+// oomKills is the sandbox's count of OOM kills.
+func (s *slot) oomKills() int64 {
+	if meter, ok := s.box.(sandbox.Meter); ok {
+		return meter.OOMKills()
+	}
+	return 0
 }
 
 // drain has what the sandbox printed up to now logged.

@@ -1,7 +1,7 @@
 package worker
 
 import (
-	"errors"
+	"strings"
 	"time"
 
 	"thaw.dev/thaw"
@@ -34,6 +34,9 @@ func (in *invocation) start(s *slot) (*failure, error) {
 	in.handed = time.Now()
 	fail, err = in.boot(s, in.f.Timeout)
 	if err == nil && fail != nil {
+		if s.api != nil && fail.hint == "" {
+			fail.hint = silence(fail, s.api.Asked(), in.f.Timeout)
+		}
 		err = in.abort(s, in.handed, "invoke", fail)
 	}
 	in.result.Timings.Init = time.Since(begin) - in.result.Timings.Sandbox
@@ -59,6 +62,9 @@ func (in *invocation) furnish(s *slot) error {
 	}
 	s.log = log
 	log.TailStart()
+	if len(f.Extensions) > 0 {
+		log.Platform(ownLine("extensions are not supported yet: /opt/extensions/{" + strings.Join(f.Extensions, ",") + "} of the image will not be started"))
+	}
 	ctx, cancel := w.within(w.cfg.AttachTimeout)
 	defer cancel()
 	s.root, err = w.cfg.Rootfs.Attach(ctx, Start{Tenant: f.Tenant, Image: f.Image, RecordKey: f.recordKey(), RequestID: in.r.ID})
@@ -81,7 +87,7 @@ func (in *invocation) boot(s *slot, limit time.Duration) (*failure, error) {
 		report := s.api.InitError()
 		return &failure{errorType: report.ErrorType, status: "error", reported: &report}, nil
 	case <-s.box.Done():
-		fail := exitFailure(s.box.Exit())
+		fail := exitFailure(s.box.Exit(), 0)
 		if fail.launch {
 			s.log.Platform(launchLine(in.f, fail))
 		}
@@ -96,9 +102,8 @@ func (in *invocation) boot(s *slot, limit time.Duration) (*failure, error) {
 // launch starts the sandbox and its Runtime API.
 func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 	w, f := in.worker, in.f
-	args := f.args()
-	if len(args) == 0 {
-		fail := launchFailure(errors.New("neither the image nor the function names a command"))
+	env := f.environ(w.cfg.Region, s.stream)
+	if fail := impossible(f, env); fail != nil {
 		s.log.Platform(launchLine(f, fail))
 		return fail, nil
 	}
@@ -108,8 +113,8 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 	box, err := w.cfg.Launcher.Start(ctx, sandbox.Spec{
 		ID:           s.stream[len(s.stream)-32:], // its random part
 		Root:         s.root.Dir,
-		Args:         args,
-		Env:          environ(f, w.cfg.Region, s.stream),
+		Args:         f.args(),
+		Env:          env,
 		Dir:          f.dir(),
 		MemoryBytes:  f.memoryBytes(),
 		CPUs:         sandbox.CPUsFor(f.memoryBytes()),

@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"bytes"
 	"errors"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -83,20 +85,35 @@ func TestLaunchErrors(t *testing.T) {
 	for name, row := range map[string]struct {
 		change       func(*Function)
 		typ, message string
-		line         string
+		line, hint   string
 	}{
 		"missing": {func(f *Function) { f.Entrypoint = []string{"/no/such"}; f.Command = []string{"a", "b"} },
-			"Runtime.InvalidEntrypoint", `exec: "/no/such": no such file or directory`,
-			`IMAGE\tLaunch error: exec: "/no/such": no such file or directory\tEntrypoint: \[/no/such\]\tCmd: \[a,b\]\tWorkingDir: \[/\]`},
+			"Runtime.InvalidEntrypoint", `fork/exec /no/such: no such file or directory`,
+			`\tEntrypoint: \[/no/such\]\tCmd: \[a,b\]\tWorkingDir: \[/\]`, "the image has no /no/such"},
+		"missing on PATH": {func(f *Function) { f.Entrypoint = []string{"no-such"} },
+			"Runtime.InvalidEntrypoint", `exec: "no-such": executable file not found in $PATH`,
+			`\tEntrypoint: \[no-such\]\tCmd: \[\]\tWorkingDir: \[/\]`, "the image has no no-such"},
 		"not executable": {func(f *Function) { f.Entrypoint = []string{"/etc/passwd"} },
 			"Runtime.InvalidEntrypoint", `fork/exec /etc/passwd: permission denied`,
-			`IMAGE\tLaunch error: fork/exec /etc/passwd: permission denied\tEntrypoint: \[/etc/passwd\]\tCmd: \[\]\tWorkingDir: \[/\]`},
+			`\tEntrypoint: \[/etc/passwd\]\tCmd: \[\]\tWorkingDir: \[/\]`, ""},
 		"working directory": {func(f *Function) { f.WorkingDir = "/no/dir" },
-			"Runtime.InvalidWorkingDir", `chdir /no/dir: no such file or directory`,
-			`IMAGE\tLaunch error: chdir /no/dir: no such file or directory\tEntrypoint: \[.*/handler\]\tCmd: \[\]\tWorkingDir: \[/no/dir\]`},
+			"Runtime.InvalidWorkingDir", `the working directory doesn't exist: /no/dir`,
+			`\tEntrypoint: \[.*/handler\]\tCmd: \[\]\tWorkingDir: \[/no/dir\]`, ""},
+		"relative directory": {func(f *Function) { f.ImageWorkingDir = "app" },
+			"Runtime.InvalidWorkingDir", `the working directory 'app' is invalid, it needs to be an absolute path`,
+			`\tEntrypoint: \[.*/handler\]\tCmd: \[\]\tWorkingDir: \[app\]`, ""},
 		"no command": {func(f *Function) { f.ImageEntrypoint = nil },
 			"Runtime.InvalidEntrypoint", `neither the image nor the function names a command`,
-			`IMAGE\tLaunch error: neither the image nor the function names a command\tEntrypoint: \[\]\tCmd: \[\]\tWorkingDir: \[/\]`},
+			`\tEntrypoint: \[\]\tCmd: \[\]\tWorkingDir: \[/\]`, ""},
+		"empty command": {func(f *Function) { f.ImageEntrypoint = []string{""} },
+			"Runtime.InvalidEntrypoint", `exec: the first word of the command is empty`,
+			`\tEntrypoint: \[\]\tCmd: \[\]\tWorkingDir: \[/\]`, ""},
+		"long argument": {func(f *Function) { f.Entrypoint = []string{"/p"}; f.Command = []string{strings.Repeat("x", 200_000)} },
+			"Runtime.InvalidEntrypoint", `fork/exec /p: argument 1 has 200000 bytes; a program can be given 131071 in one`,
+			`\tEntrypoint: \[/p\]\tCmd: \[x+\]\tWorkingDir: \[/\]`, ""},
+		"NUL": {func(f *Function) { f.Entrypoint = []string{"/p"}; f.ImageEnv = append(f.ImageEnv, "A=\x00") },
+			"Runtime.InvalidEntrypoint", `fork/exec /p: the environment variable "A" contains a NUL character`,
+			`\tEntrypoint: \[/p\]\tCmd: \[\]\tWorkingDir: \[/\]`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, nil)
@@ -109,10 +126,63 @@ func TestLaunchErrors(t *testing.T) {
 			}
 			status := "Status: error\tError Type: " + row.typ
 			report := strings.Replace(logReport, "Used: 31", "Used: [0-9]+", 1)
-			expectLog(t, res, row.line, logInitReport+"init\t"+status, row.line, logInitReport+"invoke\t"+status, logStart,
-				"RequestId: "+id+" Error: "+row.message, row.typ, logEnd, report+status)
+			message := regexp.QuoteMeta(row.message)
+			line := `IMAGE\tLaunch error: ` + message + row.line
+			lines := []string{line, logInitReport + "init\t" + status, line, logInitReport + "invoke\t" + status, logStart,
+				"RequestId: " + id + " Error: " + message, row.typ}
+			if row.hint != "" {
+				lines = append(lines, `\[thaw\] `+row.hint)
+			}
+			if name == "long argument" { // the tail has the end of it
+				lines, res.LogTail = lines[len(lines)-2:], res.LogTail[bytes.LastIndex(res.LogTail, []byte("RequestId: "+res.RequestID+" Error")):]
+			}
+			expectLog(t, res, append(lines, logEnd, report+status)...)
 		})
 	}
+}
+
+// TestSilentPrograms: whoever never asks the Runtime API is told so, once, with
+// the remedy; who fails by itself or has asked is not.
+func TestSilentPrograms(t *testing.T) {
+	for name, row := range map[string]struct {
+		args []string
+		env  map[string]string
+		want string // "" for none
+	}{
+		"ends":         {[]string{"/bin/true"}, nil, "the program ended before it asked the Runtime API for an event. A function's program is a loop"},
+		"waits":        {[]string{"/bin/sleep", "60"}, nil, "the program made no request to the Runtime API in the 0.40 s since its start. A function's program"},
+		"fails":        {[]string{"/bin/false"}, nil, ""},
+		"is killed":    {[]string{"/bin/sh", "-c", "kill -9 $$"}, nil, ""},
+		"is not there": {[]string{"/no/such"}, nil, ""},
+		"asks another thing": {[]string{"python3", "-c", "import os, time, urllib.request as u\n" +
+			"u.urlopen('http://' + os.environ['AWS_LAMBDA_RUNTIME_API'] + '/2018-06-01/ping')\ntime.sleep(60)"}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.InitTimeout = 400 * time.Millisecond })
+			f := goFunction(t)
+			f.ImageEntrypoint, f.Env, f.Timeout = row.args, row.env, 400*time.Millisecond
+			if name == "asks another thing" {
+				f.Timeout = 5 * time.Second // python starts
+			}
+			res, _ := w.do(f, ask{})
+			said := strings.Count(string(res.LogTail), "[thaw] ")
+			if row.want == "" && strings.Contains(string(res.LogTail), "Runtime API") || row.want != "" && (said != 1 || !strings.Contains(string(res.LogTail), "[thaw] "+row.want)) {
+				t.Fatalf("%s", show(res))
+			}
+		})
+	}
+}
+
+// TestExtensionsAreTold: at each start, and not in each invocation.
+func TestExtensionsAreTold(t *testing.T) {
+	w := newWorld(t, nil)
+	f := goFunction(t)
+	f.Extensions = []string{"agent", "other"}
+	res, _ := w.do(f, ask{})
+	expectLog(t, res, `\[thaw\] extensions are not supported yet: /opt/extensions/\{agent,other\} of the image will not be started`,
+		"init", logStart, logEnd, logReport+logInit)
+	res, _ = w.do(f, ask{})
+	expectLog(t, res, logStart, logEnd, logReport)
 }
 
 // TestHostTrouble: what fails on the host is an error, not the function's, and

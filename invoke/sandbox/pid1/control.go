@@ -39,7 +39,7 @@ func NewControl() (local Control, remote *os.File, err error) {
 // Send sends a message with descriptors, which stay the caller's.
 func (c Control) Send(message []byte, files ...*os.File) error {
 	if len(message) > wire.MaxBytes {
-		return thaw.Errorf("pid1: send", thaw.TooLarge, "arguments and environment of %d bytes, at most %d", len(message), wire.MaxBytes)
+		return thaw.Errorf("pid1: send", thaw.Invalid, "arguments and environment of %d bytes, at most %d", len(message), wire.MaxBytes)
 	}
 	var rights []byte
 	if len(files) > 0 {
@@ -53,8 +53,13 @@ func (c Control) Send(message []byte, files ...*os.File) error {
 	if err := c.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
-	_, _, err := c.conn.WriteMsgUnix(message, rights, nil)
-	return err
+	for _, packet := range wire.Packets(message) {
+		if _, _, err := c.conn.WriteMsgUnix(packet, rights, nil); err != nil {
+			return err
+		}
+		rights = nil
+	}
+	return nil
 }
 
 // Receive waits for a report, and for the descriptor that came with it, if
@@ -65,7 +70,7 @@ func (c Control) Receive(ctx context.Context) (wire.Report, *os.File, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	data, rights := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4))
+	data, rights := make([]byte, wire.MaxReport), make([]byte, unix.CmsgSpace(4))
 	n, rn, _, _, err := c.conn.ReadMsgUnix(data, rights)
 	switch {
 	case ctx.Err() != nil:

@@ -100,7 +100,8 @@ func (p *Parts) Order(ctx context.Context, order wire.Start, root *os.File) (wir
 func (s *Running) watch(report wire.Report) {
 	exit := sandbox.Exit{Code: -1}
 	if report.Kind == wire.Fault {
-		exit.Err = sandbox.NewExecError(sandbox.Fault(report.Code), report.What, syscall.Errno(report.Errno))
+		exit.Err = sandbox.NewExecError(sandbox.ExecError{
+			Fault: sandbox.Fault(report.Code), Path: report.What, Errno: syscall.Errno(report.Errno), Hint: report.Hint})
 	} else if end, _, err := s.Control.Receive(context.Background()); err == nil && end.Kind == wire.Ended {
 		status := syscall.WaitStatus(end.Code)
 		if status.Signaled() {
@@ -111,15 +112,11 @@ func (s *Running) watch(report wire.Report) {
 	} else {
 		exit.Signal = syscall.SIGKILL // init was killed, and with it the command
 	}
-	if m, err := s.Group.Memory(); err == nil {
-		exit.OOM = m.OOMKills > 0
-	}
+	s.meter.OOMKills()
 	_, _ = s.meter.Peak() // what the kernel kept, for who asks after Stop
 	_ = s.First.Kill()    // where it waits for us to have looked, before its group goes
 	_, _ = s.Child.Wait()
-	if m, err := s.Group.Memory(); err == nil {
-		exit.OOM = exit.OOM || m.OOMKills > 0
-	}
+	exit.OOMKills = s.meter.OOMKills()
 	s.Out.Wait(outputPatience)
 	s.exit = exit
 	close(s.done)
@@ -162,6 +159,9 @@ func (s *Running) MemoryPeak(context.Context) (int64, error) {
 	}
 	return peak, err
 }
+
+// OOMKills implements [sandbox.Meter].
+func (s *Running) OOMKills() int64 { return s.meter.OOMKills() }
 
 // unlessStopping does something to the group. It may be gone by itself: an OCI
 // runtime removes it at the command's end.

@@ -44,7 +44,7 @@ func testOutput(t *testing.T, h *harness) {
 func testExitStatus(t *testing.T, h *harness) {
 	for _, code := range []string{"0", "1", "42", "127"} {
 		exit := h.start(t, nil, "exit", code).wait(t)
-		if exit.Err != nil || exit.Signal != 0 || exit.OOM || exit.Code != map[string]int{"0": 0, "1": 1, "42": 42, "127": 127}[code] {
+		if exit.Err != nil || exit.Signal != 0 || exit.OOMKills > 0 || exit.Code != map[string]int{"0": 0, "1": 1, "42": 42, "127": 127}[code] {
 			t.Errorf("exit %s: %+v", code, exit)
 		}
 	}
@@ -56,7 +56,7 @@ func testExitStatus(t *testing.T, h *harness) {
 		if b.pidInside(h, t) == 1 {
 			continue // the kernel keeps signals of its own from a process 1
 		}
-		if exit := b.wait(t); exit.Signal != signal.want || exit.Code != -1 || exit.OOM {
+		if exit := b.wait(t); exit.Signal != signal.want || exit.Code != -1 || exit.OOMKills > 0 {
 			t.Errorf("signal %s: %+v", signal.text, exit)
 		}
 	}

@@ -11,15 +11,15 @@ import (
 
 func testMemory(t *testing.T, h *harness) {
 	small := func(s *sandbox.Spec) { s.MemoryBytes = 64 << 20 }
-	if exit := h.start(t, small, "memory", "200").wait(t); !exit.OOM || exit.Signal != syscall.SIGKILL {
+	if exit := h.start(t, small, "memory", "200").wait(t); exit.OOMKills == 0 || exit.Signal != syscall.SIGKILL {
 		t.Errorf("200 MiB in 64: %+v", exit)
 	}
-	if exit := h.start(t, small, "memory", "30").wait(t); exit.OOM || exit.Code != 0 {
+	if exit := h.start(t, small, "memory", "30").wait(t); exit.OOMKills > 0 || exit.Code != 0 {
 		t.Errorf("30 MiB in 64: %+v", exit)
 	}
 	// What stands in /tmp counts too, whatever /tmp's own size.
 	b := h.start(t, func(s *sandbox.Spec) { s.MemoryBytes, s.TmpBytes = 64<<20, 512<<20 }, "fill", "/tmp/big", "300")
-	if exit := b.wait(t); !exit.OOM {
+	if exit := b.wait(t); exit.OOMKills == 0 {
 		t.Errorf("300 MiB in /tmp of a sandbox with 64: %+v, %q", exit, b.out)
 	}
 }

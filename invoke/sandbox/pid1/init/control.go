@@ -34,7 +34,21 @@ type control struct{ fd int }
 // receive returns the next message and its descriptors. The process ends where
 // the launcher is gone: nobody is left to report to.
 func (c control) receive() ([]byte, []int) {
-	data := make([]byte, wire.MaxBytes)
+	var fds []int
+	message, ok := wire.Assemble(func() []byte {
+		packet, got := c.packet()
+		fds = append(fds, got...)
+		return packet
+	})
+	if !ok {
+		c.fail(step("assemble message", unix.EBADMSG))
+	}
+	return message, fds
+}
+
+// packet returns the next packet and its descriptors.
+func (c control) packet() ([]byte, []int) {
+	data := make([]byte, wire.PacketBytes)
 	rights := make([]byte, unix.CmsgSpace(3*4))
 	for {
 		n, rn, _, _, err := unix.Recvmsg(c.fd, data, rights, unix.MSG_CMSG_CLOEXEC)

@@ -57,7 +57,7 @@ func launch(order wire.Start, files passed, filter []byte) (int, error) {
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(order.UID), Gid: uint32(order.GID)}},
 	})
 	if err != nil {
-		return 0, entryFault(order.Args[0], err)
+		return 0, entryFault(order, path, err)
 	}
 	for _, fd := range []int{null, files.stdout, files.stderr} {
 		if fd >= 0 {
@@ -66,6 +66,11 @@ func launch(order wire.Start, files passed, filter []byte) (int, error) {
 	}
 	return pid, nil
 }
+
+// stackBytes is the usual limit on a stack, of which the kernel gives a quarter
+// to arguments and environment: 2 MiB (package program), whatever limit the
+// server happens to have. A program may raise it.
+const stackBytes = 8 << 20
 
 // limit sets what the command inherits from this process.
 func limit(order wire.Start) error {
@@ -76,13 +81,17 @@ func limit(order wire.Start) error {
 	for _, l := range []struct {
 		what  int
 		value uint64
-	}{{unix.RLIMIT_NOFILE, uint64(order.Files)}, {unix.RLIMIT_NPROC, uint64(order.Processes)}, {unix.RLIMIT_CORE, 0}} {
+	}{{unix.RLIMIT_NOFILE, uint64(order.Files)}, {unix.RLIMIT_NPROC, uint64(order.Processes)}, {unix.RLIMIT_CORE, 0}, {unix.RLIMIT_STACK, stackBytes}} {
 		var old syscall.Rlimit
 		if err := syscall.Getrlimit(l.what, &old); err != nil {
 			return step("get limit", err)
 		}
 		value := min(l.value, old.Max) // raising needs a capability of the host
-		if err := syscall.Setrlimit(l.what, &syscall.Rlimit{Cur: value, Max: value}); err != nil {
+		set := syscall.Rlimit{Cur: value, Max: value}
+		if l.what == unix.RLIMIT_STACK {
+			set.Max = old.Max
+		}
+		if err := syscall.Setrlimit(l.what, &set); err != nil {
 			return step("set limit", err)
 		}
 	}
@@ -102,35 +111,38 @@ func locate(order wire.Start) (string, error) {
 	}()
 	if err := unix.Chdir(order.Dir); err != nil {
 		if denies(err) {
-			return "", fault(faultWorkingDir, order.Dir, err)
+			return "", fault(faultWorkingDir, order.Dir, "", err)
 		}
 		return "", step("enter "+order.Dir, err)
 	}
 	name := order.Args[0]
 	if strings.Contains(name, "/") {
-		return name, entryFault(name, executable(name))
+		return name, entryFault(order, name, executable(name))
 	}
-	search := defaultPath
-	for _, v := range order.Env {
-		if value, ok := strings.CutPrefix(v, "PATH="); ok {
-			search = value
-		}
-	}
-	last := error(unix.ENOENT)
-	for dir := range strings.SplitSeq(search, ":") {
+	for dir := range strings.SplitSeq(searchPath(order.Env), ":") {
 		if dir == "" {
 			dir = "."
 		}
 		path := strings.TrimSuffix(dir, "/") + "/" + name
-		err := executable(path)
-		if err == nil {
+		switch err := executable(path); {
+		case err == nil:
 			return path, nil
-		}
-		if !absent(err) {
-			last = err // found, but not usable: worth more than "not found"
+		case !absent(err) && !denies(err):
+			return "", step("execute "+path, err)
 		}
 	}
-	return "", entryFault(name, last)
+	return "", entryFault(order, name, unix.ENOENT)
+}
+
+// searchPath is where a command without a slash is looked for.
+func searchPath(env []string) string {
+	search := defaultPath
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok {
+			search = value
+		}
+	}
+	return search
 }
 
 // executable returns nil if path is a file that may be executed.
@@ -139,11 +151,8 @@ func executable(path string) error {
 	if err := unix.Stat(path, &stat); err != nil {
 		return err
 	}
-	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return unix.EISDIR
-	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return unix.EACCES
+		return unix.EACCES // as execve(2) says, of directories too
 	}
 	return unix.Faccessat2(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS)
 }
@@ -162,21 +171,22 @@ func denies(err error) bool {
 	return false
 }
 
-func fault(code int64, path string, err error) error {
+func fault(code int64, path, hint string, err error) error {
 	errno, _ := errors.AsType[unix.Errno](err)
-	return &trouble{wire.Report{Kind: wire.Fault, Code: code, What: path, Errno: int64(errno)}}
+	return &trouble{wire.Report{Kind: wire.Fault, Code: code, What: path, Errno: int64(errno), Hint: hint}}
 }
 
 // entryFault classes why a command can't be executed; nil for nil. ENOENT also
 // stands for a missing interpreter or loader.
-func entryFault(path string, err error) error {
+func entryFault(order wire.Start, path string, err error) error {
+	code := int64(faultNotExecutable)
 	switch {
 	case err == nil:
 		return nil
 	case absent(err):
-		return fault(faultMissing, path, err)
-	case denies(err):
-		return fault(faultNotExecutable, path, err)
+		code = faultMissing
+	case !denies(err):
+		return step("execute "+path, err)
 	}
-	return step("execute "+path, err)
+	return fault(code, path, explain(order.Args, order.Env, path, err), err)
 }

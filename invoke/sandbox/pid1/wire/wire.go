@@ -8,11 +8,59 @@
 // with the descriptors root, stdout, stderr (the latter two as the message
 // says) to init; Started or Fault back; Ended at last. Failed may come instead
 // of any.
+//
+// A message to init is its length and then its bytes, in as many packets as
+// that takes: arguments and environment may be larger than a packet. The
+// descriptors come with the first. A report to the launcher is one packet.
 package wire
 
-// MaxBytes bounds a message: what a packet socket passes with the default
-// buffer of 208 KiB.
-const MaxBytes = 160 << 10
+const (
+	// MaxBytes bounds a message to init: twice what a kernel gives to arguments
+	// and environment, which then says by itself that they are too many.
+	MaxBytes = 4 << 20
+
+	// PacketBytes bounds a packet: less than a socket's default buffer of 208 KiB.
+	PacketBytes = 128 << 10
+
+	// MaxReport bounds a report, whose texts are cut to MaxText.
+	MaxReport = 16 << 10
+	MaxText   = 4 << 10
+
+	headBytes = 8
+)
+
+// Packets returns what is sent of a message.
+func Packets(message []byte) [][]byte {
+	var c coder
+	n := int64(len(message))
+	c.number(&n)
+	rest := append(c.out, message...)
+	var packets [][]byte
+	for len(rest) > PacketBytes {
+		packets, rest = append(packets, rest[:PacketBytes]), rest[PacketBytes:]
+	}
+	return append(packets, rest)
+}
+
+// Assemble returns the message whose packets next returns one after the other.
+// It reports false where they are none.
+func Assemble(next func() []byte) ([]byte, bool) {
+	first := next()
+	c := coder{in: first, reading: true}
+	var n int64
+	if c.number(&n); c.bad || n < 0 || n > MaxBytes {
+		return nil, false
+	}
+	message := append(make([]byte, 0, n), first[headBytes:]...)
+	for int64(len(message)) < n {
+		packet := next()
+		if len(packet) == 0 {
+			return nil, false
+		}
+		message = append(message, packet...)
+	}
+	return message, int64(len(message)) == n
+}
 
 // APIPort is where a sandbox's listener listens on its loopback.
 const APIPort = 9001
@@ -62,6 +110,7 @@ type Report struct {
 	Code  int64
 	Errno int64
 	What  string
+	Hint  string // of a Fault: what is really missing, for people; may be ""
 }
 
 // Encode returns the message.
@@ -119,10 +168,14 @@ func (m *Start) code(c *coder) {
 }
 
 func (m *Report) code(c *coder) {
+	if !c.reading {
+		m.What, m.Hint = m.What[:min(len(m.What), MaxText)], m.Hint[:min(len(m.Hint), MaxText)]
+	}
 	c.number((*int64)(&m.Kind))
 	c.number(&m.Code)
 	c.number(&m.Errno)
 	c.text(&m.What)
+	c.text(&m.Hint)
 }
 
 // coder walks a message's fields in one order for both directions, so that the

@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"bytes"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -9,7 +11,7 @@ func samples() (Prepare, Start, Report) {
 	return Prepare{Cgroups: []Mount{{"memory", "cgroup", "memory"}, {"", "cgroup2", ""}}, Seccomp: "\x00\xff"},
 		Start{Args: []string{"/a", ""}, Env: []string{"A=b"}, Dir: "/", Hostname: "h", Hosts: "x\n", UID: 993, GID: 990,
 			TmpBytes: 1 << 40, Files: 2, Processes: 3, WritableRoot: true, Stdout: true, SharedOutput: true},
-		Report{Kind: Fault, Code: 2, Errno: 13, What: "/a"}
+		Report{Kind: Fault, Code: 2, Errno: 13, What: "/a", Hint: "b"}
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -69,4 +71,53 @@ func FuzzDecode(f *testing.F) {
 		}
 		r.Decode(b)
 	})
+}
+
+// TestPackets: a message of any size arrives whole, or not at all.
+func TestPackets(t *testing.T) {
+	for _, n := range []int{0, 1, PacketBytes - headBytes - 1, PacketBytes - headBytes, PacketBytes - headBytes + 1, 3*PacketBytes + 5, MaxBytes} {
+		message := bytes.Repeat([]byte("x"), n)
+		packets := Packets(message)
+		from := func(list [][]byte) func() []byte {
+			return func() []byte {
+				if len(list) == 0 {
+					return nil
+				}
+				packet := list[0]
+				list = list[1:]
+				if len(packet) == 0 || len(packet) > PacketBytes {
+					t.Fatalf("%d: a packet of %d bytes", n, len(packet))
+				}
+				return packet
+			}
+		}
+		if got, ok := Assemble(from(packets)); !ok || !bytes.Equal(got, message) {
+			t.Errorf("%d bytes: %v, %d bytes", n, ok, len(got))
+		}
+		if n == 0 {
+			continue
+		}
+		last := len(packets) - 1
+		cut := append(packets[:last:last], packets[last][:len(packets[last])-1])
+		if len(cut[last]) == 0 {
+			cut = cut[:last]
+		}
+		if _, ok := Assemble(from(cut)); ok {
+			t.Errorf("%d bytes without the last pass", n)
+		}
+		if _, ok := Assemble(from(append(packets[:last:last], append(bytes.Clone(packets[last]), 0)[:min(len(packets[last])+1, PacketBytes)]))); ok && len(packets[last]) < PacketBytes {
+			t.Errorf("%d bytes and one more pass", n)
+		}
+	}
+	if _, ok := Assemble(func() []byte { return []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f} }); ok {
+		t.Error("a message of any length is taken")
+	}
+}
+
+// TestReportsFit: whatever an image names its entry point, a report is one packet.
+func TestReportsFit(t *testing.T) {
+	r := Report{Kind: Fault, What: strings.Repeat("w", 1<<20), Hint: strings.Repeat("h", 1<<20)}
+	if n := len(r.Encode()); n > MaxReport {
+		t.Fatalf("%d bytes", n)
+	}
 }

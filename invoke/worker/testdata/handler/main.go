@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +42,9 @@ type answer struct {
 func main() {
 	if os.Getenv("BARE") != "" {
 		bare()
+	}
+	if os.Getenv("HOG") != "" {
+		hog()
 	}
 	fmt.Println("init")
 	if code := os.Getenv("INIT_EXIT"); code != "" {
@@ -79,6 +84,19 @@ func bare() {
 	})))
 }
 
+// hog takes memory until it is killed.
+func hog() {
+	var held [][]byte
+	for {
+		page := make([]byte, 1<<20)
+		for i := 0; i < len(page); i += 4096 {
+			page[i] = 1
+		}
+		held = append(held, page)
+		runtime.KeepAlive(held)
+	}
+}
+
 func handle(ctx context.Context, e event) (answer, error) {
 	time.Sleep(time.Duration(e.Millis) * time.Millisecond)
 	out := answer{Pid: os.Getpid(), Text: e.Text}
@@ -93,14 +111,13 @@ func handle(ctx context.Context, e event) (answer, error) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		time.Sleep(time.Minute)
 	case "memory":
-		var held [][]byte
-		for {
-			page := make([]byte, 1<<20)
-			for i := 0; i < len(page); i += 4096 {
-				page[i] = 1
-			}
-			held = append(held, page)
-			out.Text = fmt.Sprint(len(held))
+		hog()
+	case "child memory":
+		child := exec.Command("/proc/self/exe")
+		child.Env = append(os.Environ(), "HOG=1")
+		out.Text = fmt.Sprint(child.Run())
+		if e.Code > 0 {
+			os.Exit(e.Code)
 		}
 	case "hang":
 		time.Sleep(time.Minute)
