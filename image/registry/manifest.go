@@ -191,13 +191,14 @@ func checkDescriptor(what string, d rawDescriptor) (reference, error) {
 		MediaType: d.MediaType,
 		Digest:    h,
 		Size:      *d.Size,
-		elsewhere: len(d.URLs) > 0 && isForeign(d.MediaType),
+		elsewhere: len(d.URLs) > 0 && IsForeign(d.MediaType),
 	}, nil
 }
 
-// isForeign knows the media types of layers that licences keep out of
-// registries: OCI's with any compression, and docker's.
-func isForeign(mediaType string) bool {
+// IsForeign knows the media types of layers that licences keep out of
+// registries: OCI's with any compression, and docker's. Manifests may name such
+// a layer although the repository lacks it.
+func IsForeign(mediaType string) bool {
 	return types.MediaType(mediaType) == types.DockerForeignLayer ||
 		strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.nondistributable.")
 }

@@ -103,6 +103,9 @@ func (l *archiveLayer) Digest() (v1.Hash, error)            { return l.descripto
 func (l *archiveLayer) Size() (int64, error)                { return l.descriptor.Size, nil }
 func (l *archiveLayer) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
 func (l *archiveLayer) Descriptor() (*v1.Descriptor, error) { return &l.descriptor, nil }
+func (l *archiveLayer) Exists() (bool, error) {
+	return l.archive.has(l.archive.blobName(l.descriptor.Digest)), nil
+}
 func (l *archiveLayer) Compressed() (io.ReadCloser, error) {
 	return l.archive.open(l.archive.blobName(l.descriptor.Digest))
 }

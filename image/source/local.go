@@ -2,24 +2,33 @@ package source
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/image/registry"
 )
 
-// refAnnotation names an image in an OCI layout.
-const refAnnotation = "org.opencontainers.image.ref.name"
+// These name an image in an OCI layout: as the specification has it, and as
+// containerd, docker and buildkit add.
+const (
+	refAnnotation        = "org.opencontainers.image.ref.name"
+	containerdAnnotation = "io.containerd.image.name"
+)
 
 // LoadLocal opens an image on this machine, to push it: the folder of an OCI
 // layout, a tar of one, or a tar of `docker save`. Where it has several images
@@ -61,6 +70,9 @@ func loadLocal(file, ref string) (v1.Image, error) {
 		return nil, err
 	}
 	if info.IsDir() {
+		if _, err := os.Stat(filepath.Join(file, "index.json")); errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.New("it has no index.json; folders are read as OCI layouts: \"skopeo copy dir:FOLDER oci:LAYOUT\" makes one of skopeo's and buildah's dir:")
+		}
 		index, err := layout.ImageIndexFromPath(file)
 		if err != nil {
 			return nil, err
@@ -100,7 +112,7 @@ func imageOf(index v1.ImageIndex, ref string) (v1.Image, error) {
 	}
 	list := doc.Manifests
 	if ref != "" {
-		list = slices.DeleteFunc(slices.Clone(list), func(d v1.Descriptor) bool { return d.Annotations[refAnnotation] != ref })
+		list = slices.DeleteFunc(slices.Clone(list), func(d v1.Descriptor) bool { return !hasName(d, ref) })
 		if len(list) == 0 {
 			return nil, fmt.Errorf("it has no image named %q, only [%s]", ref, strings.Join(namesIn(doc.Manifests), ", "))
 		}
@@ -124,7 +136,11 @@ func imageOf(index v1.ImageIndex, ref string) (v1.Image, error) {
 		}
 		i := slices.IndexFunc(list, func(d v1.Descriptor) bool { return d.Digest == target })
 		if !list[i].MediaType.IsIndex() {
-			return index.Image(target)
+			image, err := index.Image(target)
+			if err == nil {
+				err = checkWhole(image)
+			}
+			return image, err
 		}
 		if index, err = index.ImageIndex(target); err != nil {
 			return nil, err
@@ -137,14 +153,59 @@ func imageOf(index v1.ImageIndex, ref string) (v1.Image, error) {
 	return nil, errors.New("its index is nested too deeply")
 }
 
+// checkWhole reports a layer that is not where the image is: tools leave out
+// non-distributable layers, and some those that are elsewhere too.
+func checkWhole(image v1.Image) error {
+	doc, err := image.Manifest()
+	if err != nil {
+		return err
+	}
+	layers, err := image.Layers()
+	if err != nil {
+		return err
+	}
+	for i, layer := range layers {
+		if ok, err := partial.Exists(layer); err != nil || ok {
+			continue // what else is wrong is told when it is read
+		}
+		d := doc.Layers[i]
+		if registry.IsForeign(string(d.MediaType)) {
+			return fmt.Errorf("layer %s is not there; it has the non-distributable media type %q and is to be had from %q: put it at blobs/%s/%s",
+				d.Digest, d.MediaType, d.URLs, d.Digest.Algorithm, d.Digest.Hex)
+		}
+		return fmt.Errorf("layer %s is not there: make it again with all layers", d.Digest)
+	}
+	return nil
+}
+
 func namesIn(list []v1.Descriptor) []string {
 	var names []string
 	for _, d := range list {
-		if n := d.Annotations[refAnnotation]; n != "" {
+		if n := nameOf(d); n != "" {
 			names = append(names, n)
 		}
 	}
 	return names
+}
+
+// nameOf is what a layout calls an image: containerd's name, which is whole,
+// before that of the specification, which is only a tag in what docker saves.
+func nameOf(d v1.Descriptor) string {
+	return cmp.Or(d.Annotations[containerdAnnotation], d.Annotations[refAnnotation])
+}
+
+// hasName reports whether a layout calls an image so, by either name and with
+// or without what docker leaves out of names.
+func hasName(d v1.Descriptor, ref string) bool {
+	if d.Annotations[refAnnotation] == ref || d.Annotations[containerdAnnotation] == ref {
+		return true
+	}
+	asked, err := name.ParseReference(ref)
+	if err != nil {
+		return false
+	}
+	full, err := name.ParseReference(d.Annotations[containerdAnnotation])
+	return err == nil && full.Name() == asked.Name()
 }
 
 // archive is a tar whose files can be read without unpacking it.

@@ -61,9 +61,13 @@ func ociImage(t *testing.T) v1.Image {
 // skopeo copies from one place to another.
 func skopeo(t *testing.T, from, to string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "skopeo", "copy", "--quiet", "--insecure-policy", from, to)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("skopeo copy %s %s: %v\n%s", from, to, err, out)
+	runTool(t, "skopeo", "copy", "--quiet", "--insecure-policy", from, to)
+}
+
+func runTool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
 )
 
@@ -38,6 +39,10 @@ func (r ownRepository) blob(_ context.Context, d v1.Descriptor) (body, error) {
 func opener(repo repository, ref reference, d v1.Descriptor) func(context.Context) (io.ReadCloser, error) {
 	return func(ctx context.Context) (io.ReadCloser, error) {
 		in, err := repo.blob(ctx, d)
+		if thaw.KindOf(err) == thaw.NotFound && registry.IsForeign(string(d.MediaType)) {
+			err = unusablef("layer %s has the non-distributable media type %q, and the registry does not have it, since most tools leave such layers out: "+
+				"push it too, for instance by \"crane push --allow-nondistributable-artifacts\"", d.Digest, d.MediaType)
+		}
 		if err != nil {
 			return nil, explain(ref, err)
 		}

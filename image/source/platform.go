@@ -2,8 +2,10 @@ package source
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -42,17 +44,17 @@ func resolvePlatform(ctx context.Context, repo repository, target string) (manif
 		case mediaType.IsSchema1():
 			return m, unsupportedf("it is a docker schema 1 image; push it again with a current tool")
 		case !mediaType.IsIndex():
-			return m, unsupportedf("manifest media type %q", m.mediaType)
+			return m, unsupportedf("its manifest has the media type %q", m.mediaType)
 		}
 		var index v1.IndexManifest
 		if err := json.Unmarshal(m.data, &index); err != nil {
-			return m, unsupportedf("its index is malformed: %v", err)
+			return m, unusablef("its index is malformed: %v", err)
 		}
 		if target, err = choose(index.Manifests); err != nil {
 			return m, err
 		}
 	}
-	return manifest{}, unsupportedf("its index is nested too deeply")
+	return manifest{}, unusablef("its index is nested more than %d deep", maxIndexDepth)
 }
 
 // choose returns the digest of the image for this host. Among several variants
@@ -62,11 +64,10 @@ func choose(list []v1.Descriptor) (string, error) {
 	var others []string
 	for _, d := range list {
 		switch {
-		case d.Annotations["vnd.docker.reference.type"] != "":
-			// Not an image but a statement about one, in docker's clothes.
-		case d.Platform == nil:
+		case !isImage(d):
+		case d.Platform == nil || d.Platform.OS == "" && d.Platform.Architecture == "":
 			unnamed = append(unnamed, d)
-		case d.Platform.OS == "linux" && d.Platform.Architecture == runtime.GOARCH:
+		case runsHere(d.Platform.OS, d.Platform.Architecture):
 			fitting = append(fitting, d)
 		default:
 			others = append(others, d.Platform.String())
@@ -82,18 +83,42 @@ func choose(list []v1.Descriptor) (string, error) {
 		return fitting[0].Digest.String(), nil
 	case len(unnamed) == 1 && len(others) == 0:
 		return unnamed[0].Digest.String(), nil // its config will tell
+	case len(unnamed) > 1:
+		others = append(others, fmt.Sprintf("%d of no platform", len(unnamed)))
+	case len(others) == 0:
+		return "", unusablef("its index lists no image")
 	}
-	return "", unsupportedf("it has no image for linux/%s, only for [%s]", runtime.GOARCH, strings.Join(others, ", "))
+	return "", unusablef("its index has no image for linux/%s, only for [%s]", runtime.GOARCH, strings.Join(others, ", "))
+}
+
+// isImage tells images from what indexes list beside them: statements about an
+// image, which buildkit has as manifests of the platform unknown/unknown, and
+// artifacts such as SOCI's, which may have the image's own platform.
+func isImage(d v1.Descriptor) bool {
+	return d.Annotations["vnd.docker.reference.type"] == "" &&
+		(d.ArtifactType == "" || types.MediaType(d.ArtifactType).IsConfig()) &&
+		(d.Platform == nil || d.Platform.OS != "unknown" && d.Platform.Architecture != "unknown")
+}
+
+// runsHere reports whether a platform is this host's, by any of its names.
+func runsHere(os, architecture string) bool {
+	switch architecture = strings.ToLower(architecture); architecture {
+	case "x86_64", "x86-64":
+		architecture = "amd64"
+	case "aarch64":
+		architecture = "arm64"
+	}
+	return strings.EqualFold(os, "linux") && architecture == runtime.GOARCH
 }
 
 // parseImage reads an image's manifest strictly.
 func parseImage(m manifest) (*v1.Manifest, error) {
 	doc, err := v1.ParseManifest(bytes.NewReader(m.data))
 	if err != nil {
-		return nil, unsupportedf("its manifest is malformed: %v", err)
+		return nil, unusablef("its manifest is malformed: %v", err)
 	}
 	if doc.SchemaVersion != 2 {
-		return nil, unsupportedf("manifest schema version %d", doc.SchemaVersion)
+		return nil, unusablef("its manifest has schemaVersion %d, not 2", doc.SchemaVersion)
 	}
 	return doc, nil
 }
@@ -101,10 +126,10 @@ func parseImage(m manifest) (*v1.Manifest, error) {
 // readConfig fetches the config and checks it against its digest.
 func readConfig(ctx context.Context, repo repository, d v1.Descriptor) (*v1.ConfigFile, error) {
 	if !d.MediaType.IsConfig() {
-		return nil, unsupportedf("config media type %q", d.MediaType)
+		return nil, unsupportedf("its config has the media type %q: it is no container image, but an artifact of another kind", d.MediaType)
 	}
 	if d.Size < 0 || d.Size > maxConfigBytes {
-		return nil, unsupportedf("its config has %d bytes, at most %d are read", d.Size, maxConfigBytes)
+		return nil, unusablef("its config has %d bytes, at most %d are read", d.Size, maxConfigBytes)
 	}
 	in, err := repo.blob(ctx, d)
 	if err != nil {
@@ -122,7 +147,7 @@ func readConfig(ctx context.Context, repo repository, d v1.Descriptor) (*v1.Conf
 	}
 	config, err := v1.ParseConfigFile(bytes.NewReader(data))
 	if err != nil {
-		return nil, unsupportedf("its config is malformed: %v", err)
+		return nil, unusablef("its config is malformed: %v", err)
 	}
 	return config, nil
 }
@@ -130,24 +155,25 @@ func readConfig(ctx context.Context, repo repository, d v1.Descriptor) (*v1.Conf
 // checkImage checks what is known before a layer is read.
 func checkImage(doc *v1.Manifest, config *v1.ConfigFile) error {
 	// Tools that make images from nothing leave the platform out.
-	if config.OS != "" && config.OS != "linux" || config.Architecture != "" && config.Architecture != runtime.GOARCH {
-		return unsupportedf("it is for %s/%s, this host runs linux/%s", config.OS, config.Architecture, runtime.GOARCH)
+	os, architecture := cmp.Or(config.OS, "linux"), cmp.Or(config.Architecture, runtime.GOARCH)
+	if !runsHere(os, architecture) {
+		return unusablef("it is for %s/%s, and this host runs linux/%s", os, architecture, runtime.GOARCH)
 	}
 	if n := len(doc.Layers); n > MaxLayers {
-		return unsupportedf("it has %d layers, at most %d are possible", n, MaxLayers)
-	}
-	if len(doc.Layers) != len(config.RootFS.DiffIDs) {
-		return unsupportedf("its manifest has %d layers, its config %d", len(doc.Layers), len(config.RootFS.DiffIDs))
+		return unusablef("it has %d layers, and at most %d are possible", n, MaxLayers)
 	}
 	if kind := config.RootFS.Type; kind != "" && kind != "layers" {
-		return unsupportedf("root file system of type %q", kind)
+		return unusablef("its config has a root file system of the type %q, not \"layers\"", kind)
+	}
+	if len(doc.Layers) != len(config.RootFS.DiffIDs) {
+		return unusablef("its manifest lists %d layers, and its config has diff_ids of %d", len(doc.Layers), len(config.RootFS.DiffIDs))
 	}
 	for i, d := range doc.Layers {
 		if !isLayer(d.MediaType) {
-			return unsupportedf("layer %d has media type %q", i, d.MediaType)
+			return unsupportedf("layer %d of %d, %s, has the media type %q", i+1, len(doc.Layers), d.Digest, d.MediaType)
 		}
 		if d.Size < 0 {
-			return unsupportedf("layer %d has %d bytes", i, d.Size)
+			return unusablef("layer %d of %d, %s, has %d bytes", i+1, len(doc.Layers), d.Digest, d.Size)
 		}
 	}
 	return nil
@@ -164,7 +190,7 @@ func isLayer(mediaType types.MediaType) bool {
 func checkDigest(want v1.Hash, data []byte) error {
 	hasher, err := v1.Hasher(want.Algorithm)
 	if err != nil {
-		return unsupportedf("digest algorithm %q", want.Algorithm)
+		return unusablef("it has a digest of the algorithm %q, not sha256 or sha512", want.Algorithm)
 	}
 	hasher.Write(data) // never fails
 	if got := hashOf(want.Algorithm, hasher); got != want {

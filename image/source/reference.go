@@ -105,21 +105,31 @@ func invalidReference(text, why string) error {
 	return thaw.Errorf(op, thaw.Invalid, "Source image %s is not valid. Provide a valid source image: %s", text, why)
 }
 
-// unsupported says that the image exists and can't be run.
-type unsupported struct{ why string }
+// unusable says that the image exists and can't be run.
+type unusable struct {
+	why       string
+	mediaType bool // is the reason, for which Lambda has words of its own
+}
 
-func (u *unsupported) Error() string { return u.why }
+func (u *unusable) Error() string { return u.why }
+
+func unusablef(format string, args ...any) error {
+	return &unusable{why: fmt.Sprintf(format, args...)}
+}
 
 func unsupportedf(format string, args ...any) error {
-	return &unsupported{fmt.Sprintf(format, args...)}
+	return &unusable{why: fmt.Sprintf(format, args...), mediaType: true}
 }
 
 // explain puts an error into the words of Lambda, with what is known behind
 // them.
 func explain(r reference, err error) error {
 	ref := r.text
-	if u, ok := errors.AsType[*unsupported](err); ok {
-		return thaw.Errorf(op, thaw.Invalid, "The image manifest, config or layer media type for the source image %s is not supported: %w", ref, u)
+	if u, ok := errors.AsType[*unusable](err); ok {
+		if u.mediaType {
+			return thaw.Errorf(op, thaw.Invalid, "The image manifest, config or layer media type for the source image %s is not supported: %w", ref, u)
+		}
+		return thaw.Errorf(op, thaw.Invalid, "Source image %s is not valid. Provide a valid source image: %w", ref, u)
 	}
 	if host, ok := errors.AsType[refusedHost](err); ok {
 		return thaw.Errorf(op, thaw.Denied, "%w", host) // all the rest is ours: which ways were tried

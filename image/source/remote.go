@@ -171,7 +171,7 @@ func (r *remoteRepository) manifest(ctx context.Context, tagOrDigest string) (ma
 		return manifest{}, remoteError(err)
 	}
 	if len(data) > registry.MaxManifestBytes {
-		return manifest{}, unsupportedf("its manifest has more than %d bytes", registry.MaxManifestBytes)
+		return manifest{}, unusablef("its manifest has more than %d bytes", registry.MaxManifestBytes)
 	}
 	return checkManifest(resp.Header, tagOrDigest, data)
 }

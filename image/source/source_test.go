@@ -285,13 +285,18 @@ func TestResolveIndex(t *testing.T) {
 	}
 	statementAddendum := add(statement, linux(runtime.GOARCH, ""))
 	statementAddendum.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
-	multi := mutate.AppendManifests(empty.Index, statementAddendum, add(other, linux(foreign, "")),
+	unknown := add(statement, &v1.Platform{OS: "unknown", Architecture: "unknown"})
+	soci := add(statement, linux(runtime.GOARCH, ""))
+	soci.ArtifactType = "application/vnd.amazon.soci.index.v2+json"
+	multi := mutate.AppendManifests(empty.Index, statementAddendum, soci, unknown, add(other, linux(foreign, "")),
 		add(windows, &v1.Platform{OS: "windows", Architecture: runtime.GOARCH}), add(fast, linux(runtime.GOARCH, "v3")), add(right, linux(runtime.GOARCH, "")))
 	for tag, index := range map[string]v1.ImageIndex{
 		"multi":   multi,
 		"docker":  mutate.IndexMediaType(multi, types.DockerManifestList),
 		"nested":  mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: multi}),
 		"unnamed": mutate.AppendManifests(empty.Index, add(right, nil)),
+		"stated":  mutate.AppendManifests(empty.Index, unknown, soci, add(right, nil)),
+		"empty":   mutate.AppendManifests(empty.Index, add(right, &v1.Platform{})),
 	} {
 		if err := remote.WriteIndex(parse(t, reg.host+"/app:"+tag), index, login(alice)); err != nil {
 			t.Fatal(err)
@@ -303,12 +308,23 @@ func TestResolveIndex(t *testing.T) {
 		}
 		expectImage(t, got, right)
 	}
-	none := mutate.AppendManifests(empty.Index, add(other, linux(foreign, "")))
-	if err := remote.WriteIndex(parse(t, reg.host+"/app:none"), none, login(alice)); err != nil {
-		t.Fatal(err)
+	deep := v1.ImageIndex(multi)
+	for range 3 {
+		deep = mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: deep})
 	}
-	_, err := resolver.Resolve(t.Context(), alice, "app:none")
-	expectError(t, err, thaw.Invalid, "is not supported: it has no image for linux/"+runtime.GOARCH+", only for [linux/"+foreign+"]")
+	no := "its index has no image for linux/" + runtime.GOARCH + ", only for "
+	for want, index := range map[string]v1.ImageIndex{
+		no + "[linux/" + foreign + "]":         mutate.AppendManifests(empty.Index, unknown, add(other, linux(foreign, ""))),
+		no + "[2 of no platform]":              mutate.AppendManifests(empty.Index, add(right, nil), add(fast, nil)),
+		"its index lists no image":             mutate.AppendManifests(empty.Index, unknown, soci),
+		"its index is nested more than 3 deep": deep,
+	} {
+		if err := remote.WriteIndex(parse(t, reg.host+"/app:none"), index, login(alice)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := resolver.Resolve(t.Context(), alice, "app:none")
+		expectError(t, err, thaw.Invalid, "Provide a valid source image: "+want)
+	}
 }
 
 func TestResolveRefusesImages(t *testing.T) {
@@ -324,29 +340,33 @@ func TestResolveRefusesImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const mediaType = "The image manifest, config or layer media type for the source image bad:v1 is not supported: "
+	const other = "Source image bad:v1 is not valid. Provide a valid source image: "
 	for want, image := range map[string]v1.Image{
-		"it is for windows/":               imageFor(t, "windows", runtime.GOARCH, 1),
-		"it is for linux/riscv64":          imageFor(t, "linux", "riscv64", 1),
-		"it has 128 layers":                imageFor(t, "linux", runtime.GOARCH, source.MaxLayers+1),
-		"its manifest has 3 layers":        withConfig(t, good, func(c *v1.ConfigFile) { c.RootFS.DiffIDs = c.RootFS.DiffIDs[1:] }),
-		"config media type":                helm,
-		"layer 0 has media type":           odd,
-		"root file system of type \"zfs\"": withConfig(t, good, func(c *v1.ConfigFile) { c.RootFS.Type = "zfs" }),
+		other + "it is for windows/" + runtime.GOARCH + ", and this host runs linux/":                      imageFor(t, "windows", runtime.GOARCH, 1),
+		other + "it is for linux/riscv64, and this host runs linux/":                                       imageFor(t, "linux", "riscv64", 1),
+		other + "it has 128 layers, and at most 127":                                                       imageFor(t, "linux", runtime.GOARCH, source.MaxLayers+1),
+		other + "its manifest lists 3 layers, and its config has diff_ids of 2":                            withConfig(t, good, func(c *v1.ConfigFile) { c.RootFS.DiffIDs = c.RootFS.DiffIDs[1:] }),
+		other + "its config has a root file system of the type \"zfs\"":                                    withConfig(t, good, func(c *v1.ConfigFile) { c.RootFS.Type = "zfs" }),
+		mediaType + "its config has the media type \"application/vnd.cncf.helm.config.v1+json\"":           helm,
+		mediaType + "its config has the media type \"application/vnd.oci.empty.v1+json\"":                  mutate.ConfigMediaType(good, types.OCIEmptyJSON),
+		mediaType + "layer 1 of 1, " + digestOf(t, strange) + ", has the media type \"application/vnd.exa": odd,
 	} {
 		push(t, reg.host+"/bad:v1", image, login(alice))
 		_, err := resolver.Resolve(t.Context(), alice, "bad:v1")
 		expectError(t, err, thaw.Invalid, want)
-		expectError(t, err, thaw.Invalid, "The image manifest, config or layer media type for the source image bad:v1 is not supported")
 	}
 	most := imageFor(t, "linux", runtime.GOARCH, source.MaxLayers)
 	push(t, reg.host+"/most:v1", most, login(alice))
 	if _, err := resolver.Resolve(t.Context(), alice, "most:v1"); err != nil {
 		t.Errorf("%d layers: %v", source.MaxLayers, err)
 	}
-	bare := withConfig(t, good, func(c *v1.ConfigFile) { c.OS, c.Architecture = "", "" })
-	push(t, reg.host+"/bare:v1", bare, login(alice))
-	if _, err := resolver.Resolve(t.Context(), alice, "bare:v1"); err != nil {
-		t.Errorf("without a platform: %v", err)
+	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+	for os, arch := range map[string]string{"": "", "linux": machine, "Linux": runtime.GOARCH} {
+		push(t, reg.host+"/named:v1", withConfig(t, good, func(c *v1.ConfigFile) { c.OS, c.Architecture = os, arch }), login(alice))
+		if _, err := resolver.Resolve(t.Context(), alice, "named:v1"); err != nil {
+			t.Errorf("of the platform %q/%q: %v", os, arch, err)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ var table = map[string]rule{
 	"image/ingest/ingesttest": {local: []string{"", "format/chunk", "format/manifest", "format/seal", "image/ingest", "internal/testkit"}, external: []string{"golang.org/x/sys"}},
 	"image/registry":          {local: []string{""}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
 	"image/registry/ecr":      {local: []string{"", "image/registry"}, external: []string{"github.com/google/go-containerregistry"}},
-	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry"}},
+	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sync"}},
 
 	// The origin sees sealed bytes only.
 	"store":           {local: []string{""}, external: []string{"golang.org/x/sys"}},
