@@ -22,6 +22,7 @@ import (
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/jail"
 	"thaw.dev/thaw/invoke/sandbox/oci"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
 
 // settleTime lets the pool fill, and what ended be removed, between two starts.
@@ -57,17 +58,22 @@ func run(ctx context.Context, n int, runtime string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Unmount(root, unix.MNT_DETACH)) }()
-	pooled, err := jail.New(ctx, jail.Config{Instance: "bench-pooled", Pool: 2})
+	tmp, err := tmpdisk.Open(tmpdisk.Config{Dir: filepath.Join(dir, "tmp"), Ahead: 2})
+	if err != nil {
+		return err
+	}
+	defer tmp.Close(ctx)
+	pooled, err := jail.New(ctx, jail.Config{Instance: "bench-pooled", Pool: 2, Tmp: tmp})
 	if err != nil {
 		return err
 	}
 	defer pooled.Close(ctx)
-	fresh, err := jail.New(ctx, jail.Config{Instance: "bench-fresh"})
+	fresh, err := jail.New(ctx, jail.Config{Instance: "bench-fresh", Tmp: tmp})
 	if err != nil {
 		return err
 	}
 	defer fresh.Close(ctx)
-	containers, err := oci.New(ctx, oci.Config{Instance: "bench-oci", Runtime: runtime})
+	containers, err := oci.New(ctx, oci.Config{Instance: "bench-oci", Runtime: runtime, Tmp: tmp})
 	if err != nil {
 		return err
 	}

@@ -86,11 +86,14 @@ var (
 	tierBytes    = prometheus.NewDesc("thaw_tier_bytes_total", "Sealed bytes served by a tier.", []string{"tier"}, nil)
 	tierStored   = prometheus.NewDesc("thaw_tier_stored_bytes", "Sealed bytes that a tier holds.", []string{"tier"}, nil)
 	sandboxes    = prometheus.NewDesc("thaw_sandboxes", "Sandboxes alive, by state (starting, busy, idle).", []string{"state"}, nil)
+	tmpBytes     = prometheus.NewDesc("thaw_tmp_bytes", "Bytes of disk that functions' /tmp hold.", nil, nil)
+	tmpBound     = prometheus.NewDesc("thaw_tmp_bound_bytes", "What they may hold (--tmp-disk).", nil, nil)
+	tmpFull      = prometheus.NewDesc("thaw_tmp_full", "1 while functions get ENOSPC for want of disk, else 0.", nil, nil)
 )
 
 // Describe names the metrics.
 func (c *liveCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range append([]*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes}, zoneDescribed...) {
+	for _, d := range append([]*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes, tmpBytes, tmpBound, tmpFull}, zoneDescribed...) {
 		ch <- d
 	}
 }
@@ -108,6 +111,11 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(sandboxes, workers.Starting, "starting")
 	gauge(sandboxes, workers.Idle, "idle")
 	gauge(sandboxes, workers.Sandboxes-workers.Starting-workers.Idle, "busy")
+
+	tmp := c.node.tmp.Stats()
+	gauge(tmpBytes, int(tmp.Bytes))
+	gauge(tmpBound, int(tmp.Bound))
+	gauge(tmpFull, map[bool]int{true: 1}[tmp.Full])
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()

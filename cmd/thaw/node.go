@@ -23,6 +23,7 @@ import (
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/logs"
 	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 	"thaw.dev/thaw/invoke/worker"
 	"thaw.dev/thaw/read/loader"
 	"thaw.dev/thaw/tenant"
@@ -50,6 +51,7 @@ type node struct {
 	registry *registry.Store
 	tokens   *registry.TokenIssuer
 	loader   *loader.Client
+	tmp      *tmpdisk.Store
 	launcher sandbox.Launcher
 	logs     *logs.Store
 	worker   *worker.Worker

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"path/filepath"
 
 	"thaw.dev/thaw/invoke/api"
 	"thaw.dev/thaw/invoke/control"
@@ -12,6 +13,7 @@ import (
 	"thaw.dev/thaw/invoke/sandbox/jail"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/oci"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 	"thaw.dev/thaw/invoke/worker"
 	"thaw.dev/thaw/read/loader"
 )
@@ -23,6 +25,13 @@ func (n *node) openSandboxes(ctx context.Context) error {
 	if err = n.startLoader(ctx); err != nil {
 		return err
 	}
+	n.tmp, err = tmpdisk.Open(tmpdisk.Config{
+		Dir: filepath.Join(n.cmd.Data, "run", "tmp"), Bytes: n.cmd.TmpDisk << 20, Ahead: n.cmd.Starts, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.tmp.Close)
 	var nat *network.Config
 	if n.cmd.Network == "nat" {
 		nat = &network.Config{}
@@ -39,9 +48,9 @@ func (n *node) openSandboxes(ctx context.Context) error {
 func (n *node) newLauncher(ctx context.Context, nat *network.Config) (sandbox.Launcher, error) {
 	id := instance(n.cmd.Data)
 	if n.cmd.Sandbox == "oci" {
-		return oci.New(ctx, oci.Config{Instance: id, Runtime: n.cmd.OCIRuntime, NAT: nat, Log: n.log})
+		return oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Runtime: n.cmd.OCIRuntime, NAT: nat, Log: n.log})
 	}
-	launcher, err := jail.New(ctx, jail.Config{Instance: id, Pool: n.cmd.Pool, NAT: nat, Log: n.log})
+	launcher, err := jail.New(ctx, jail.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, NAT: nat, Log: n.log})
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +124,10 @@ func (i invoker) Invoke(ctx context.Context, t control.Target, r api.Request) (*
 	}, worker.Request{
 		ID: r.ID, Payload: r.Payload, ClientContext: r.ClientContext, TraceID: r.TraceID, LogTail: r.LogTail, FunctionARN: t.ARN,
 	})
+	if short, ok := errors.AsType[*sandbox.TmpShortError](err); ok {
+		// The owner can mend it: ask for less, or have the operator make room.
+		err = errors.Join(&control.Problem{Type: control.Unavailable, Message: short.Error()}, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ type serveCmd struct {
 	FnQueue       int           `name:"queue-per-function" help:"The same for one function." default:"500"`
 	QueueWait     time.Duration `help:"How long one may wait until it is refused (429)." default:"3s"`
 	Idle          time.Duration `help:"How long an idle sandbox is kept." default:"10m"`
+	TmpDisk       int64         `name:"tmp-disk" help:"Disk for the files in all functions' /tmp together, in MB. Functions get ENOSPC past it, and where the file system of --data is nearly full." default:"51200"`
 	L1Disk        int64         `name:"l1-disk" help:"Disk for cached chunks, in MB." default:"10240"`
 	L1Memory      int64         `name:"l1-memory" help:"Memory for cached chunks, in MB." default:"128"`
 	L2            string        `name:"l2" help:"The zone's cache: memcached servers as host:port,host:port,...; or srv+NAME (DNS SRV records), or dns+NAME:PORT (all addresses). Five or more, see docs/cache.md." placeholder:"SERVERS"`
@@ -74,6 +75,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer unlock()
 
+	if c.TmpDisk < 1 {
+		return thaw.Errorf("serve", thaw.Invalid, "--tmp-disk %d: it is not a positive number of MB", c.TmpDisk)
+	}
 	n, err := openNode(ctx, c, log)
 	if err != nil {
 		return err

@@ -59,16 +59,17 @@ var table = map[string]rule{
 	"invoke/runtimeapi":                {local: []string{""}},
 	"invoke/sandbox":                   {local: []string{""}},
 	"invoke/sandbox/cgroup":            {local: []string{""}},
-	"invoke/sandbox/jail":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp"}},
+	"invoke/sandbox/jail":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}},
 	"invoke/sandbox/network":           {local: []string{""}, external: []string{"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}},
-	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
 	"invoke/sandbox/output":            {external: []string{"golang.org/x/sys"}},
-	"invoke/sandbox/pid1":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1/wire"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/pid1":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1/wire", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/init":         {local: []string{"invoke/sandbox/pid1/wire"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/wire":         {},
-	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/sandboxtest/probe": {external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/seccomp":           {local: []string{""}, external: []string{"github.com/elastic/go-seccomp-bpf", "github.com/moby/profiles", "github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/sandbox/tmpdisk":           {local: []string{"", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
 	"invoke/worker":                    {local: []string{"", "invoke/logs", "invoke/program", "invoke/runtimeapi", "invoke/sandbox"}},
 
 	// Accounts and keys.
@@ -88,5 +89,5 @@ var table = map[string]rule{
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
 }

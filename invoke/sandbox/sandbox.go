@@ -10,6 +10,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -68,7 +69,7 @@ type Spec struct {
 
 	Hostname string // "" is "localhost"
 
-	MemoryBytes int64   // memory, the files in /tmp included; 0 is no limit
+	MemoryBytes int64   // memory; files in /tmp are none of it; 0 is no limit
 	CPUs        float64 // CPU time per time, see [CPUsFor]; 0 is no limit
 	BoostInit   bool    // CPUs is enforced only once EndBoost is called
 	Pids        int     // processes plus threads; 0 is DefaultPids
@@ -81,7 +82,8 @@ type Spec struct {
 
 	// Stdout and Stderr take what the sandbox prints, each from one goroutine
 	// that ends before Done closes. A writer that blocks stalls the sandbox's
-	// prints, not its end. nil discards.
+	// prints, not its end. nil discards. A launcher writes a line of its own to
+	// Stderr if /tmp is smaller than was asked for.
 	Stdout, Stderr io.Writer
 
 	Network Network
@@ -130,9 +132,9 @@ type Sandbox interface {
 // Meter is what a sandbox can tell of its use. Both kinds implement it.
 type Meter interface {
 	// MemoryPeak returns the bytes of memory that the sandbox needed at most:
-	// anonymous memory, /tmp and the kernel's own for it, and mapped files, but
-	// not the page cache of files it only read, which the host can take back at
-	// any time. Peaks between two calls are seen only as far as the kernel
+	// anonymous memory, the kernel's own for it, and mapped files of the image,
+	// but neither /tmp nor the page cache of files it only read, which the host
+	// can take back at any time. Peaks between two calls are seen only as far as the kernel
 	// keeps them (per process).
 	MemoryPeak(ctx context.Context) (int64, error)
 
@@ -171,4 +173,15 @@ type Exit struct {
 // CPUsFor returns the CPUs that go with an amount of memory.
 func CPUsFor(memoryBytes int64) float64 {
 	return float64(memoryBytes) / MemoryBytesPerCPU
+}
+
+// TmpShortError says that the worker's disk has no room for a /tmp of more
+// than the default size. Its kind is [thaw.Unavailable].
+type TmpShortError struct {
+	Wanted, Free int64 // bytes
+}
+
+// Error returns one line for people.
+func (e *TmpShortError) Error() string {
+	return fmt.Sprintf("the function asks for %d MB of /tmp (EphemeralStorage), and the worker's disk has room for %d MB", e.Wanted>>20, e.Free>>20)
 }

@@ -12,6 +12,7 @@ import (
 	"thaw.dev/thaw/internal/testkit"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/jail"
+	"thaw.dev/thaw/invoke/sandbox/sandboxtest"
 )
 
 // jailRoot is the smallest image of the Go function: a binary and the mount
@@ -50,7 +51,7 @@ func jailRoot(t testing.TB) string {
 func jailWorld(t testing.TB, change func(*Config)) (*world, Function) {
 	t.Helper()
 	testkit.RequireRoot(t)
-	l, err := jail.New(t.Context(), jail.Config{Instance: "workertest", Pool: 2})
+	l, err := jail.New(t.Context(), jail.Config{Instance: "workertest", Pool: 2, Tmp: sandboxtest.Tmp(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ type Limits struct {
 // Memory is what a group uses.
 type Memory struct {
 	Current  int64 // bytes charged, page cache included
-	Cache    int64 // of which page cache of files, reclaimable
+	Cache    int64 // of which page cache of files, and what else the kernel can take back
 	Peak     int64 // the most that was charged, page cache included
 	OOMKills int64 // processes killed for want of memory
 }

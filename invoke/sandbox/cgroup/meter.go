@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"bufio"
 	"bytes"
 	"os"
 	"path/filepath"
@@ -12,13 +11,14 @@ import (
 )
 
 // Meter follows the memory that a group needed at most. The kernel's own peak
-// counts the page cache of every file that was read, up to the limit, which
-// says nothing of what the processes need. It is safe for concurrent use.
+// counts the page cache of every file that was read or written, up to the limit,
+// which says nothing of what the processes need. It is safe for concurrent use.
 type Meter struct {
 	group *Group
 
 	mu       sync.Mutex
 	peak     int64
+	wrote    int64  // the most that was seen of what the group's processes wrote to files
 	oomFile  string // "" until it is asked for
 	oomKills int64  // as last read
 }
@@ -28,7 +28,9 @@ func NewMeter(g *Group) *Meter { return &Meter{group: g} }
 
 // Peak returns the most bytes seen so far: of what is charged to the group
 // now, of the kernel's own peak, both less the page cache that is charged now,
-// and of the largest resident set that one of its processes ever had.
+// and of the resident set that one of its processes has, or had at most. What
+// the processes wrote to files may have been page cache at those peaks, or
+// mapped, and be gone now: so much less of them counts.
 func (m *Meter) Peak() (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,16 +38,26 @@ func (m *Meter) Peak() (int64, error) {
 	if err != nil {
 		return m.peak, err
 	}
-	m.peak = max(m.peak, use.Current-use.Cache, use.Peak-use.Cache)
-	if use.OOMKills > 0 {
-		m.peak = max(m.peak, use.Peak)
-	}
 	pids, err := m.group.Procs()
 	if err != nil {
 		return m.peak, err
 	}
+	wrote, known := int64(0), len(pids) > 0
 	for _, pid := range pids {
-		m.peak = max(m.peak, highWater(pid))
+		changed, ok := written(pid)
+		wrote, known = wrote+changed, known && ok
+	}
+	m.wrote = max(m.wrote, wrote)
+	m.peak = max(m.peak, use.Current-use.Cache)
+	if known {
+		m.peak = max(m.peak, use.Peak-use.Cache-m.wrote)
+	}
+	for _, pid := range pids {
+		now, highest := residence(pid, m.wrote > 0)
+		m.peak = max(m.peak, now, highest-m.wrote)
+	}
+	if use.OOMKills > 0 {
+		m.peak = max(m.peak, use.Peak)
 	}
 	return m.peak, nil
 }
@@ -98,21 +110,51 @@ func (m *Meter) Last() int64 {
 	return m.peak
 }
 
-// highWater returns a process's largest resident set, 0 if it is gone.
-func highWater(pid int) int64 {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+// residence returns a process's resident set, without mapped files if those of
+// /tmp may be among them, and the largest that it had, all files included; 0 if
+// it is gone. wrote says whether anything was written to /tmp.
+func residence(pid int, wrote bool) (now, highest int64) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	text, err := os.ReadFile(dir + "/status")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib << 10
+	table := numbers(text)
+	now = table["VmRSS"]
+	if wrote {
+		if maps, err := os.ReadFile(dir + "/maps"); err != nil || bytes.Contains(maps, loopDevice) {
+			now -= table["RssFile"]
 		}
 	}
-	return 0
+	return now << 10, table["VmHWM"] << 10
+}
+
+// loopDevice is how /proc/PID/maps begins the device of a mapped file of /tmp:
+// the only loop device (major number 7) that a sandbox has.
+var loopDevice = []byte(" 07:")
+
+// written returns how many bytes of files a process, and those of its children
+// that it has waited for, have changed in the page cache. It is false where
+// the kernel does not tell, or the process is gone.
+func written(pid int) (int64, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/io")
+	if err != nil {
+		return 0, false
+	}
+	n, ok := numbers(text)["write_bytes"]
+	return n, ok
+}
+
+// numbers reads lines of "name: number", whatever is behind it.
+func numbers(text []byte) map[string]int64 {
+	table := map[string]int64{}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if f := strings.Fields(value); len(f) > 0 {
+			if n, err := strconv.ParseInt(f[0], 10, 64); err == nil {
+				table[name] = n
+			}
+		}
+	}
+	return table
 }

@@ -87,7 +87,7 @@ func (h *v2) memory(rel string) (Memory, error) {
 	}
 	stat, err := readTable(filepath.Join(dir, "memory.stat"))
 	errs = append(errs, err)
-	m.Cache = stat["active_file"] + stat["inactive_file"]
+	m.Cache = stat["active_file"] + stat["inactive_file"] + stat["slab_reclaimable"]
 	events, err := readTable(filepath.Join(dir, "memory.events"))
 	m.OOMKills = events["oom_kill"]
 	return m, errors.Join(append(errs, err)...)

@@ -15,6 +15,7 @@ import (
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
 
 // Config configures a [Launcher].
@@ -27,6 +28,9 @@ type Config struct {
 	// Pool is how many jails wait prepared. Each costs about 0.7 MB. With 0
 	// every start makes its own.
 	Pool int
+
+	// Tmp has the sandboxes' /tmp. It is not closed by the launcher.
+	Tmp *tmpdisk.Store
 
 	// NAT configures outbound network; nil allows no [sandbox.NetworkNAT].
 	// Where it is set, the jails of the pool are made for NAT.
@@ -44,6 +48,8 @@ func (c Config) validate() error {
 	switch {
 	case !network.ValidInstance(c.Instance):
 		return thaw.Errorf("jail: config", thaw.Invalid, "instance %q is not 1 to 16 of [a-z0-9-]", c.Instance)
+	case c.Tmp == nil:
+		return thaw.Errorf("jail: config", thaw.Invalid, "Tmp is required")
 	case c.Pool < 0 || c.Pool > pid1.MaxSlots:
 		return thaw.Errorf("jail: config", thaw.Invalid, "pool of %d", c.Pool)
 	}

@@ -20,7 +20,7 @@ func open(t testing.TB, pool int) *jail.Launcher {
 	t.Helper()
 	testkit.RequireRoot(t)
 	l, err := jail.New(t.Context(), jail.Config{
-		Instance: fmt.Sprintf("t%d-%d", os.Getpid(), instances.Add(1)), Pool: pool, Init: sandboxtest.Init(t),
+		Instance: fmt.Sprintf("t%d-%d", os.Getpid(), instances.Add(1)), Pool: pool, Init: sandboxtest.Init(t), Tmp: sandboxtest.Tmp(t),
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

@@ -92,7 +92,7 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	return l, nil
 }
 
-// Ready returns once the pool is full, or when ctx ends.
+// Ready returns once the pool and that of /tmp are full, or when ctx ends.
 func (l *Launcher) Ready(ctx context.Context) error {
 	for l.pool.missing() > 0 {
 		select {
@@ -101,7 +101,7 @@ func (l *Launcher) Ready(ctx context.Context) error {
 			return thaw.Wrap("jail: ready", ctx.Err())
 		}
 	}
-	return nil
+	return l.config.Tmp.Ready(ctx)
 }
 
 // Start implements [sandbox.Launcher].
@@ -157,6 +157,10 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*pi
 		return nil, err
 	}
 	defer root.Close()
+	tmp, err := p.mountTmp(l.config.Tmp, spec)
+	if err != nil {
+		return nil, err
+	}
 	owner := pid1.HostID(p.slot)
 	out, err := output.Open(spec.Stdout, spec.Stderr, owner+sandbox.UID, owner+sandbox.GID)
 	if err != nil {
@@ -166,7 +170,7 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*pi
 		Spec: spec, Control: p.control, First: p.process, Child: p.process, Group: p.group, Listener: p.listener, Out: out,
 		Release: func(ctx context.Context) error { return l.release(ctx, p) },
 	}
-	report, err := parts.Order(ctx, pid1.StartOrder(spec, l.nat), root)
+	report, err := parts.Order(ctx, pid1.StartOrder(spec, l.nat), root, tmp)
 	if err != nil {
 		return nil, err
 	}

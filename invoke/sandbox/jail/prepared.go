@@ -14,6 +14,7 @@ import (
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
 
 // prepared is a jail whose init waits for a root and a command. It belongs to
@@ -27,6 +28,7 @@ type prepared struct {
 	listener net.Listener
 	network  sandbox.Network
 	lease    *network.Lease // nil without NAT
+	tmp      *tmpdisk.Disk  // nil until it is used
 }
 
 // prepare makes a jail. Its order matters: the cgroups before the cgroup
@@ -105,6 +107,15 @@ func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
 	return thaw.Wrap("jail: listener", err)
 }
 
+// mountTmp takes the /tmp of a sandbox and returns its mount, which stays the
+// disk's.
+func (p *prepared) mountTmp(store *tmpdisk.Store, spec sandbox.Spec) (mount *os.File, err error) {
+	if p.tmp, err = pid1.TakeTmp(store, spec); err != nil {
+		return nil, err
+	}
+	return p.tmp.Mount(p.userns)
+}
+
 // alive reports whether init still waits.
 func (p *prepared) alive() bool { return p.process.Signal(syscall.Signal(0)) == nil }
 
@@ -128,6 +139,9 @@ func (l *Launcher) release(ctx context.Context, p *prepared) error {
 	}
 	if p.group != nil {
 		errs = append(errs, p.group.Remove(ctx))
+	}
+	if p.tmp != nil {
+		p.tmp.Release()
 	}
 	l.slots.Give(p.slot)
 	return errors.Join(errs...)

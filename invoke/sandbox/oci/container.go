@@ -15,6 +15,7 @@ import (
 	"thaw.dev/thaw/invoke/sandbox/output"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
 
 const (
@@ -36,6 +37,7 @@ type container struct {
 	slot    int
 	holder  *holder
 	root    *os.File // the mapped root, until it is mounted
+	tmp     *tmpdisk.Disk
 	group   *cgroup.Group
 	control pid1.Control
 	first   *os.Process // process 1
@@ -64,7 +66,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 	parts := pid1.Parts{
 		Spec: spec, Control: c.control, First: c.first, Child: c.runtime, Group: c.group, Listener: c.holder.listener, Out: out, Release: c.release,
 	}
-	report, err := parts.Order(ctx, order, nil)
+	report, err := parts.Order(ctx, order)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +90,14 @@ func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Star
 	if c.group, err = c.l.groups.Make(c.id); err != nil {
 		return err
 	}
-	err = c.l.enclave.attach(c.id, layout{root: c.root, writable: spec.WritableRoot, tmpBytes: spec.TmpBytes, owner: pid1.HostID(c.slot)})
+	if c.tmp, err = pid1.TakeTmp(c.l.config.Tmp, spec); err != nil {
+		return err
+	}
+	tmp, err := c.tmp.Mount(userns)
+	if err != nil {
+		return err
+	}
+	err = c.l.enclave.attach(c.id, layout{root: c.root, tmp: tmp, writable: spec.WritableRoot, upperBytes: spec.TmpBytes, owner: pid1.HostID(c.slot)})
 	if err != nil {
 		return err
 	}
@@ -176,6 +185,9 @@ func (c *container) release(ctx context.Context) error {
 		errs = append(errs, c.group.Remove(ctx))
 	}
 	errs = append(errs, c.l.enclave.detach(c.id), os.RemoveAll(c.bundle))
+	if c.tmp != nil {
+		c.tmp.Release()
+	}
 	c.l.slots.Give(c.slot)
 	return errors.Join(errs...)
 }

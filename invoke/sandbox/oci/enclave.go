@@ -136,14 +136,14 @@ func (e *enclave) put(id, name, text string, owner int) error {
 
 // layout is what is to be mounted for a sandbox.
 type layout struct {
-	root     *os.File // mapped
-	writable bool     // a layer in memory over it
-	tmpBytes int64    // size of /tmp, and of that layer
-	owner    int      // the host's id for the sandbox's root
+	root       *os.File // mapped
+	tmp        *os.File // likewise
+	writable   bool     // a layer in memory over the root
+	upperBytes int64    // size of that layer
+	owner      int      // the host's id for the sandbox's root
 }
 
-// attach mounts root and /tmp of a sandbox. Here and not by the runtime, since
-// runc gives a tmpfs the mode of the directory below it, whatever was asked.
+// attach mounts root and /tmp of a sandbox, for the runtime to bind.
 func (e *enclave) attach(id string, l layout) error {
 	return e.do(func() error {
 		for _, dir := range []string{"", "root", "lower", "upper", "tmp"} {
@@ -151,9 +151,8 @@ func (e *enclave) attach(id string, l layout) error {
 				return err
 			}
 		}
-		const flags = unix.MS_NOSUID | unix.MS_NODEV
-		options := fmt.Sprintf("mode=1777,uid=%d,gid=%d,size=%d", l.owner, l.owner, l.tmpBytes)
-		if err := unix.Mount("tmpfs", e.own(id, "tmp"), "tmpfs", flags, options); err != nil {
+		err := unix.MoveMount(int(l.tmp.Fd()), "", unix.AT_FDCWD, e.own(id, "tmp"), unix.MOVE_MOUNT_F_EMPTY_PATH)
+		if err != nil {
 			return err
 		}
 		if l.writable {
@@ -170,7 +169,7 @@ func (e *enclave) overlay(id string, l layout) error {
 		return err
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("tmpfs", upper, "tmpfs", flags, fmt.Sprintf("mode=0755,size=%d", l.tmpBytes)); err != nil {
+	if err := unix.Mount("tmpfs", upper, "tmpfs", flags, fmt.Sprintf("mode=0755,size=%d", l.upperBytes)); err != nil {
 		return err
 	}
 	options := []string{"lowerdir=" + lower}

@@ -44,6 +44,9 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	if !network.ValidInstance(config.Instance) {
 		return nil, thaw.Errorf("oci: config", thaw.Invalid, "instance %q is not 1 to 16 of [a-z0-9-]", config.Instance)
 	}
+	if config.Tmp == nil {
+		return nil, thaw.Errorf("oci: config", thaw.Invalid, "Tmp is required")
+	}
 	log := config.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -113,6 +116,9 @@ func (l *Launcher) compile() (err error) {
 
 // initPath is init as a program to execute.
 func (l *Launcher) initPath() string { return fmt.Sprintf("/proc/self/fd/%d", l.program.Fd()) }
+
+// Ready returns once the pool of /tmp is full, or when ctx ends.
+func (l *Launcher) Ready(ctx context.Context) error { return l.config.Tmp.Ready(ctx) }
 
 // Start implements [sandbox.Launcher].
 func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {

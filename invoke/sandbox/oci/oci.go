@@ -20,6 +20,7 @@ import (
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox/network"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
 
 // DefaultRuntime is looked for on PATH where the configuration names none.
@@ -39,6 +40,9 @@ type Config struct {
 	// Runtime is the OCI runtime: a name on PATH, or a path; "" is
 	// [DefaultRuntime].
 	Runtime string
+
+	// Tmp has the sandboxes' /tmp. It is not closed by the launcher.
+	Tmp *tmpdisk.Store
 
 	// NAT configures outbound network; nil allows no [sandbox.NetworkNAT].
 	NAT *network.Config

@@ -22,7 +22,7 @@ func open(t testing.TB, runtime string) sandbox.Launcher {
 	testkit.RequireRoot(t)
 	testkit.RequireTool(t, runtime)
 	l, err := oci.New(t.Context(), oci.Config{
-		Instance: fmt.Sprintf("o%d-%d", os.Getpid(), instances.Add(1)), Runtime: runtime, Init: sandboxtest.Init(t),
+		Instance: fmt.Sprintf("o%d-%d", os.Getpid(), instances.Add(1)), Runtime: runtime, Init: sandboxtest.Init(t), Tmp: sandboxtest.Tmp(t),
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
@@ -50,7 +50,7 @@ func TestLeak(t *testing.T) {
 func TestSameAsJail(t *testing.T) {
 	testkit.RequireRoot(t)
 	inJail := func(t testing.TB) sandbox.Launcher {
-		l, err := jail.New(t.Context(), jail.Config{Instance: fmt.Sprintf("d%d", os.Getpid()), Init: sandboxtest.Init(t)})
+		l, err := jail.New(t.Context(), jail.Config{Instance: fmt.Sprintf("d%d", os.Getpid()), Init: sandboxtest.Init(t), Tmp: sandboxtest.Tmp(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

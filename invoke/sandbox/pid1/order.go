@@ -25,7 +25,7 @@ func StartOrder(spec sandbox.Spec, nat *network.NAT) wire.Start {
 	o := wire.Start{
 		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Hostname: spec.Hostname,
 		Hosts: fmt.Sprintf("127.0.0.1 localhost %s sandbox.localdomain\n::1 localhost ip6-localhost ip6-loopback\n", spec.Hostname),
-		UID:   sandbox.UID, GID: sandbox.GID, TmpBytes: spec.TmpBytes, Files: int64(spec.Files), Processes: int64(spec.Pids),
+		UID:   sandbox.UID, GID: sandbox.GID, UpperBytes: spec.TmpBytes, Files: int64(spec.Files), Processes: int64(spec.Pids),
 		WritableRoot: spec.WritableRoot,
 	}
 	if spec.Network == sandbox.NetworkNAT {

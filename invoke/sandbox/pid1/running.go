@@ -71,16 +71,12 @@ var (
 	_ sandbox.Drainer = (*Running)(nil)
 )
 
-// Order sends init what to run and where to print, with root before it unless
-// that is nil, and returns the report: Started or Fault. On error parts are
+// Order sends init what to run and where to print, with mounts before it (root
+// and /tmp of a jail), and returns the report: Started or Fault. On error parts are
 // still the caller's, but for Out, and First must be killed.
-func (p *Parts) Order(ctx context.Context, order wire.Start, root *os.File) (wire.Report, error) {
+func (p *Parts) Order(ctx context.Context, order wire.Start, mounts ...*os.File) (wire.Report, error) {
 	order.Stdout, order.Stderr, order.SharedOutput = p.Out.Stdout, p.Out.Stderr, p.Out.Shared
-	files := p.Out.Writers
-	if root != nil {
-		files = append([]*os.File{root}, files...)
-	}
-	err := p.Control.Send(order.Encode(), files...)
+	err := p.Control.Send(order.Encode(), append(mounts, p.Out.Writers...)...)
 	p.Out.CloseWriters()
 	var report wire.Report
 	if err == nil {

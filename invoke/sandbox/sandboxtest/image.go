@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"thaw.dev/thaw/internal/testkit"
+	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
 
 // builds keeps what one test process builds, by package path: building takes
@@ -47,6 +49,22 @@ func program(t testing.TB, pkg string) []byte {
 // Init builds the init of package jail, for jail.Config.Init: a test then runs
 // what is in the tree, whatever was built last.
 func Init(t testing.TB) []byte { return program(t, "thaw.dev/thaw/invoke/sandbox/pid1/init") }
+
+// Tmp opens a store of disks for the sandboxes' /tmp, which is closed when the
+// test ends: after a launcher that the test opens next.
+func Tmp(t testing.TB) *tmpdisk.Store {
+	t.Helper()
+	s, err := tmpdisk.Open(tmpdisk.Config{Dir: t.TempDir(), Ahead: 2, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(background(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
 
 // Root makes an image with the probe and files to try rights on, mounts it as
 // EROFS from a file and returns the mount. It is unmounted when the test ends,

@@ -18,7 +18,8 @@ func Run(t *testing.T, open func(t testing.TB) sandbox.Launcher) {
 		{"BadSpecs", testBadSpecs}, {"Sees", testSees}, {"Asked", testAsked}, {"Owners", testOwners}, {"Denied", testDenied},
 		{"OwnAPI", testOwnAPI}, {"HostUnreachable", testHostUnreachable}, {"Neighbours", testNeighbours},
 		{"WritableRoot", testWritableRoot}, {"Memory", testMemory}, {"MemoryPeak", testMemoryPeak}, {"Processes", testProcesses},
-		{"TmpSize", testTmpSize}, {"Freeze", testFreeze}, {"Drain", testDrain}, {"StopFrozen", testStopFrozen}, {"StopBomb", testStopBomb},
+		{"TmpSize", testTmpSize}, {"TmpIsNoMemory", testTmpIsNoMemory}, {"TmpOfMany", testTmpOfMany}, {"TmpFreeze", testTmpFreeze}, {"TmpClean", testTmpClean},
+		{"Freeze", testFreeze}, {"Drain", testDrain}, {"StopFrozen", testStopFrozen}, {"StopBomb", testStopBomb},
 		{"StopResisting", testStopResisting}, {"StopTwice", testStopTwice}, {"Descendants", testDescendants}, {"StuckWriter", testStuckWriter},
 		{"Together", testTogether}, {"Boost", testBoost},
 	} {

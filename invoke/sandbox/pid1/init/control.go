@@ -49,7 +49,7 @@ func (c control) receive() ([]byte, []int) {
 // packet returns the next packet and its descriptors.
 func (c control) packet() ([]byte, []int) {
 	data := make([]byte, wire.PacketBytes)
-	rights := make([]byte, unix.CmsgSpace(3*4))
+	rights := make([]byte, unix.CmsgSpace(4*4))
 	for {
 		n, rn, _, _, err := unix.Recvmsg(c.fd, data, rights, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
@@ -75,10 +75,11 @@ func (c control) packet() ([]byte, []int) {
 }
 
 // passed are the descriptors of a start message; -1 is not passed.
-type passed struct{ root, stdout, stderr int }
+type passed struct{ root, tmp, stdout, stderr int }
 
-// start waits for the order to start, which comes with a root in a jail.
-func (c control) start(withRoot bool) (wire.Start, passed) {
+// start waits for the order to start, which comes with a root and a /tmp in a
+// jail.
+func (c control) start(withMounts bool) (wire.Start, passed) {
 	data, fds := c.receive()
 	var order wire.Start
 	if !order.Decode(data) {
@@ -95,7 +96,7 @@ func (c control) start(withRoot bool) (wire.Start, passed) {
 		fds = fds[1:]
 		return fd
 	}
-	files := passed{root: next(withRoot), stdout: next(order.Stdout), stderr: next(order.Stderr && !order.SharedOutput)}
+	files := passed{root: next(withMounts), tmp: next(withMounts), stdout: next(order.Stdout), stderr: next(order.Stderr && !order.SharedOutput)}
 	if order.SharedOutput {
 		files.stderr = files.stdout
 	}

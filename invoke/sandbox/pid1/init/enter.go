@@ -11,7 +11,7 @@ import (
 // enter attaches the root and all that belongs into it, and makes it "/". No
 // name in the root is followed if it is a symlink: what is mounted lands where
 // it should or nowhere.
-func enter(order wire.Start, root int) error {
+func enter(order wire.Start, files passed) error {
 	if err := unix.Sethostname([]byte(order.Hostname)); err != nil {
 		return step("set host name", err)
 	}
@@ -19,12 +19,12 @@ func enter(order wire.Start, root int) error {
 	if order.WritableRoot {
 		at = "/lower"
 	}
-	if err := unix.MoveMount(root, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := unix.MoveMount(files.root, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return step("attach root", err)
 	}
-	_ = unix.Close(root)
+	_ = unix.Close(files.root)
 	if order.WritableRoot {
-		if err := overlay(order.TmpBytes); err != nil {
+		if err := overlay(order.UpperBytes); err != nil {
 			return err
 		}
 	}
@@ -32,7 +32,7 @@ func enter(order wire.Start, root int) error {
 	if err != nil {
 		return step("open root", err)
 	}
-	if err := furnish(fd, order); err != nil {
+	if err := furnish(fd, files.tmp, order); err != nil {
 		return err
 	}
 	_ = unix.Close(fd)
@@ -60,16 +60,18 @@ func overlay(size int64) error {
 
 // furnish moves proc, sys, dev and tmp into the root and binds the files that
 // name the host.
-func furnish(root int, order wire.Start) error {
-	if err := unix.Mount("", "/tmp", "", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size="+strconv.FormatInt(order.TmpBytes, 10)); err != nil {
-		return step("size /tmp", err)
-	}
+func furnish(root, tmp int, order wire.Start) error {
 	for _, name := range []string{"proc", "sys", "dev", "tmp"} {
 		target, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
 		if err != nil {
 			return step("the root's directory "+name, err)
 		}
-		err = unix.MoveMount(unix.AT_FDCWD, "/"+name, target, "", unix.MOVE_MOUNT_T_EMPTY_PATH)
+		if name == "tmp" {
+			err = unix.MoveMount(tmp, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+			_ = unix.Close(tmp)
+		} else {
+			err = unix.MoveMount(unix.AT_FDCWD, "/"+name, target, "", unix.MOVE_MOUNT_T_EMPTY_PATH)
+		}
 		_ = unix.Close(target)
 		if err != nil {
 			return step("move "+name, err)

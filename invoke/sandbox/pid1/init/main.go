@@ -54,7 +54,7 @@ func jail(c control) {
 		c.fail(err)
 	}
 	order, files := c.start(true)
-	if err := enter(order, files.root); err != nil {
+	if err := enter(order, files); err != nil {
 		c.fail(err)
 	}
 	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, filter))}, -1)

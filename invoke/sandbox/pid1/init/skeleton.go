@@ -36,7 +36,7 @@ func skeleton() error {
 	if err := unix.Chdir("/tmp"); err != nil {
 		return step("enter skeleton", err)
 	}
-	for _, dir := range []string{"proc", "sys", "dev", "tmp", "etc", "empty", "root", "lower", "upper"} {
+	for _, dir := range []string{"proc", "sys", "dev", "etc", "empty", "root", "lower", "upper"} {
 		if err := unix.Mkdir(dir, 0o755); err != nil {
 			return step("mkdir "+dir, err)
 		}
@@ -58,7 +58,6 @@ func populate() error {
 		{"proc", "proc", "", inert},
 		{"sysfs", "sys", "", readOnly},
 		{"tmpfs", "dev", "mode=0755,size=64k,nr_inodes=64", unix.MS_NOSUID | unix.MS_NOEXEC},
-		{"tmpfs", "tmp", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"tmpfs", "empty", "mode=0555,size=4k,nr_inodes=2", readOnly},
 	} {
 		if err := unix.Mount(m.kind, m.at, m.kind, m.flags, m.options); err != nil {

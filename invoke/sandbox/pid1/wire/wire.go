@@ -5,8 +5,8 @@
 // Both ends are built from one tree and talk over a socket pair of packets, so
 // there is no version. In order: Prepare to init, a Report of kind Prepared
 // with the listener's descriptor back; then, whenever the jail is used, Start
-// with the descriptors root, stdout, stderr (the latter two as the message
-// says) to init; Started or Fault back; Ended at last. Failed may come instead
+// with the descriptors root, /tmp (both mounts, to a jail only), stdout, stderr
+// (the latter two as the message says) to init; Started or Fault back; Ended at last. Failed may come instead
 // of any.
 //
 // A message to init is its length and then its bytes, in as many packets as
@@ -85,7 +85,7 @@ type Start struct {
 	Dir, Hostname    string
 	Hosts, Resolv    string // contents of /etc/hosts and /etc/resolv.conf
 	UID, GID         int64
-	TmpBytes         int64
+	UpperBytes       int64 // size of the layer over a writable root
 	Files, Processes int64 // resource limits
 	WritableRoot     bool
 	Stdout, Stderr   bool // a descriptor is passed; /dev/null otherwise
@@ -159,7 +159,7 @@ func (m *Start) code(c *coder) {
 	for _, s := range []*string{&m.Dir, &m.Hostname, &m.Hosts, &m.Resolv} {
 		c.text(s)
 	}
-	for _, n := range []*int64{&m.UID, &m.GID, &m.TmpBytes, &m.Files, &m.Processes} {
+	for _, n := range []*int64{&m.UID, &m.GID, &m.UpperBytes, &m.Files, &m.Processes} {
 		c.number(n)
 	}
 	for _, b := range []*bool{&m.WritableRoot, &m.Stdout, &m.Stderr, &m.SharedOutput} {

@@ -26,7 +26,7 @@ func main() {
 	args := os.Args[2:]
 	verbs := map[string]func([]string){
 		"look": look, "try": try, "exit": exit, "signal": signalSelf, "say": say, "sleep": sleep, "daemon": daemon,
-		"memory": memory, "processes": processes, "bomb": bomb, "fill": fill, "api": api, "tick": tick, "steal": steal,
+		"memory": memory, "processes": processes, "bomb": bomb, "fill": fill, "size": size, "files": files, "many": many, "keep": keep, "stain": stain, "api": api, "tick": tick, "steal": steal,
 		"write": write, "connect": connect, "resist": resist, "orphans": orphans,
 	}
 	verb, ok := verbs[os.Args[1]]
@@ -154,24 +154,6 @@ func bomb([]string) {
 	for {
 		_, _ = syscall.ForkExec("/proc/self/exe", []string{"probe", "bomb"}, &syscall.ProcAttr{Files: []uintptr{0}})
 	}
-}
-
-// fill writes that many MiB to a file.
-func fill(args []string) {
-	f, err := os.Create(args[0])
-	if err != nil {
-		answer(map[string]any{"written": 0, "error": outcome(err)})
-		return
-	}
-	block, written := make([]byte, 1<<20), 0
-	for range number(args[1]) {
-		n, e := f.Write(block)
-		written += n
-		if err = e; err != nil {
-			break
-		}
-	}
-	answer(map[string]any{"written": written, "error": outcome(err)})
 }
 
 // write writes a file and reads it back.

@@ -1,0 +1,333 @@
+// Package tmpdisk makes the /tmp of sandboxes: each a small ext4 file system of
+// its own, in a sparse file of the host without a name, behind a loop device.
+// It counts as disk, not as the function's memory, and a function that fills it
+// gets ENOSPC. Whatever ends, by itself or with this process, the kernel takes
+// back: nothing is ever left on the host's disk.
+//
+// Files: store.go keeps disks ahead and all of them within bounds; disk.go is
+// one disk; format.go its bytes; loop.go its device and mount.
+package tmpdisk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox"
+)
+
+const (
+	// look is how often the use of all disks is compared with their bound.
+	look = 250 * time.Millisecond
+
+	// refillPause lets the start that took a disk go first.
+	refillPause = 50 * time.Millisecond
+	retryPause  = 5 * time.Second
+
+	// keptPart of the host's file system is left free, and at least keptLeast
+	// but at most keptMost: others write to it too, and between two looks a
+	// function writes some hundred megabytes.
+	keptPart  = 50
+	keptLeast = 64 << 20
+	keptMost  = 2 << 30
+)
+
+// Config configures a [Store].
+type Config struct {
+	// Dir is a folder on the file system that holds the disks. It stays empty.
+	Dir string
+
+	// Bytes bounds what all disks together hold of it; 0 is no bound but the
+	// file system's own.
+	Bytes int64
+
+	// Ahead is how many disks of Lambda's default size wait made.
+	Ahead int
+
+	// Log takes what goes wrong behind the scenes; nil discards.
+	Log *slog.Logger
+}
+
+// Stats is what a store holds.
+type Stats struct {
+	Disks int   // of sandboxes, and waiting
+	Bytes int64 // of the host's disk that they hold, or have promised to files
+	Bound int64 // of Bytes; 0 is none
+	Full  bool  // functions get ENOSPC until there is room
+}
+
+// Store makes disks, and holds them within bounds. It is safe for concurrent
+// use.
+type Store struct {
+	config  Config
+	log     *slog.Logger
+	taken   chan struct{} // of capacity 1: something was taken
+	stop    context.CancelFunc
+	working sync.WaitGroup // fill and watch
+	closing sync.WaitGroup // disks that end
+
+	mu     sync.Mutex // guards what follows, and Disk.closed of those in all
+	all    map[*Disk]struct{}
+	idle   []*Disk
+	full   bool
+	closed bool
+}
+
+// Open opens a store and begins to make disks ahead. The error is
+// [thaw.Unavailable] where the host can't have any.
+func Open(config Config) (*Store, error) {
+	s := &Store{config: config, log: config.Log, taken: make(chan struct{}, 1), all: map[*Disk]struct{}{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil && !isFull(err) {
+		return nil, thaw.Wrap("tmpdisk: open", err)
+	}
+	probe, err := s.make(1 << 20)
+	switch {
+	case err == nil:
+		probe.close()
+	case isFull(err):
+		s.log.Warn("the disk for /tmp is full: functions start with a /tmp of 1 MB", "folder", config.Dir)
+	default:
+		return nil, thaw.Errorf("tmpdisk: open", thaw.Unavailable,
+			"functions' /tmp needs ext4 and loop devices (/dev/loop-control) on this host: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.working.Go(func() { s.fill(ctx) })
+	s.working.Go(func() { s.watch(ctx) })
+	return s, nil
+}
+
+// Take returns a disk of that size. Where the host has no room for it, it is
+// one of the default size in name only (see [Disk.Short]); of more than that
+// the error is a [sandbox.TmpShortError].
+func (s *Store) Take(bytes int64) (*Disk, error) {
+	if bytes == sandbox.DefaultTmpBytes {
+		if d := s.ahead(); d != nil {
+			return d, nil
+		}
+	}
+	if free := s.room(); bytes > sandbox.DefaultTmpBytes && free < bytes {
+		return nil, thaw.Wrap("tmpdisk: take", &sandbox.TmpShortError{Wanted: bytes, Free: max(0, free)})
+	}
+	d, err := s.make(bytes)
+	if isFull(err) {
+		d, err = s.fallback()
+	}
+	if err != nil {
+		return nil, thaw.Wrap("tmpdisk: take", err)
+	}
+	return d, s.admit(d, false)
+}
+
+// ahead returns a disk that waits, or nil.
+func (s *Store) ahead() *Disk {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) == 0 {
+		return nil
+	}
+	d := s.idle[0]
+	s.idle = s.idle[1:]
+	select {
+	case s.taken <- struct{}{}:
+	default:
+	}
+	return d
+}
+
+// admit counts a new disk. On error it is gone.
+func (s *Store) admit(d *Disk, waits bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := d.turn(s.full)
+	if s.closed {
+		err = thaw.Errorf("tmpdisk: take", thaw.Unavailable, "the store is closed")
+	}
+	if err != nil {
+		s.closing.Go(d.close)
+		return err
+	}
+	s.all[d] = struct{}{}
+	if waits {
+		s.idle = append(s.idle, d)
+	}
+	return nil
+}
+
+// forget reports whether the disk was one of the store's.
+func (s *Store) forget(d *Disk) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, was := s.all[d]
+	delete(s.all, d)
+	return was
+}
+
+// Ready returns once all disks that are to wait are made, or when ctx ends.
+func (s *Store) Ready(ctx context.Context) error {
+	for s.missing() > 0 {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return thaw.Wrap("tmpdisk: ready", ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (s *Store) missing() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Ahead - len(s.idle)
+}
+
+// fill keeps disks ahead until ctx ends.
+func (s *Store) fill(ctx context.Context) {
+	for {
+		pause := refillPause
+		for s.missing() > 0 && ctx.Err() == nil {
+			d, err := s.make(sandbox.DefaultTmpBytes)
+			if err == nil {
+				err = s.admit(d, true)
+			}
+			if err != nil {
+				if ctx.Err() == nil && !isFull(err) { // watch tells of that
+					s.log.Error("no disk for /tmp can be made ahead", "error", err)
+				}
+				pause = retryPause
+				break
+			}
+		}
+		if pause == refillPause {
+			select {
+			case <-s.taken:
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch holds the disks within their bounds until ctx ends.
+func (s *Store) watch(ctx context.Context) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		s.check()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// check closes the taps of all disks where no room is left, and opens them
+// once there is some again.
+func (s *Store) check() {
+	room := s.room()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := room <= 0
+	if s.full && room < keptLeast/2 {
+		full = true
+	}
+	if full != s.full {
+		if full {
+			s.log.Warn("the disk for /tmp is full: functions get ENOSPC until there is room", "folder", s.config.Dir, "bound", s.config.Bytes)
+		} else {
+			s.log.Info("the disk for /tmp has room again", "folder", s.config.Dir)
+		}
+		s.full = full
+	}
+	for d := range s.all {
+		if err := d.turn(full); err != nil {
+			s.log.Error("the room of a disk for /tmp can't be changed", "error", err)
+		}
+		if full && d.file != nil {
+			if held, _ := d.use(); held-d.files() > dirtyBytes {
+				d.trim()
+			}
+		}
+	}
+}
+
+// room returns how many bytes more the disks may hold; it may be negative.
+func (s *Store) room() int64 {
+	held, promised := s.sum()
+	room := int64(1) << 62
+	var fs unix.Statfs_t
+	if unix.Statfs(s.config.Dir, &fs) == nil {
+		all := int64(fs.Blocks) * fs.Bsize
+		kept := min(keptMost, max(keptLeast, all/keptPart))
+		room = int64(fs.Bavail)*fs.Bsize - promised - kept
+	}
+	if s.config.Bytes > 0 {
+		room = min(room, s.config.Bytes-held-promised)
+	}
+	return room
+}
+
+func (s *Store) sum() (held, promised int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := range s.all {
+		h, p := d.use()
+		held, promised = held+h, promised+p
+	}
+	return held, promised
+}
+
+// Stats returns what the store holds now.
+func (s *Store) Stats() Stats {
+	held, promised := s.sum()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Disks: len(s.all), Bytes: held + promised, Bound: s.config.Bytes, Full: s.full}
+}
+
+// Close ends the disks that wait, and returns once those are gone that were
+// released. Sandboxes must have released theirs.
+func (s *Store) Close(ctx context.Context) error {
+	s.stop()
+	s.working.Wait()
+	s.mu.Lock()
+	s.closed = true
+	idle, left := s.idle, len(s.all)-len(s.idle)
+	s.idle = nil
+	s.mu.Unlock()
+	for _, d := range idle {
+		d.Release()
+	}
+	done := make(chan struct{})
+	go func() { s.closing.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return thaw.Wrap("tmpdisk: close", ctx.Err())
+	}
+	if left > 0 {
+		return errors.New(fmt.Sprint("tmpdisk: close: ", left, " disks are still used"))
+	}
+	return nil
+}
+
+// isFull reports whether err says that the host's disk has no room.
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
