@@ -45,6 +45,7 @@ type Limits struct {
 type Memory struct {
 	Current  int64 // bytes charged, page cache included
 	Cache    int64 // of which page cache of files, and what else the kernel can take back
+	Kernel   int64 // of which is the kernel's own, if it does not tell what of that it can take back (v1)
 	Peak     int64 // the most that was charged, page cache included
 	OOMKills int64 // processes killed for want of memory
 }

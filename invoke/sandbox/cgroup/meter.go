@@ -30,7 +30,9 @@ func NewMeter(g *Group) *Meter { return &Meter{group: g} }
 // now, of the kernel's own peak, both less the page cache that is charged now,
 // and of the resident set that one of its processes has, or had at most. What
 // the processes wrote to files may have been page cache at those peaks, or
-// mapped, and be gone now: so much less of them counts.
+// mapped, and be gone now: so much less of them counts. v1 does not tell the
+// inodes of such files from other memory of the kernel, so none of that counts
+// then.
 func (m *Meter) Peak() (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -48,9 +50,13 @@ func (m *Meter) Peak() (int64, error) {
 		wrote, known = wrote+changed, known && ok
 	}
 	m.wrote = max(m.wrote, wrote)
-	m.peak = max(m.peak, use.Current-use.Cache)
+	notOurs := use.Cache
+	if m.wrote > 0 {
+		notOurs += use.Kernel // which may be the inodes of /tmp
+	}
+	m.peak = max(m.peak, use.Current-notOurs)
 	if known {
-		m.peak = max(m.peak, use.Peak-use.Cache-m.wrote)
+		m.peak = max(m.peak, use.Peak-notOurs-m.wrote)
 	}
 	for _, pid := range pids {
 		now, highest := residence(pid, m.wrote > 0)

@@ -105,6 +105,8 @@ func (h *v1) memory(rel string) (Memory, error) {
 	}
 	stat, err := readTable(filepath.Join(dir, "memory.stat"))
 	m.Cache = stat["total_active_file"] + stat["total_inactive_file"]
+	// Kernels without this account have no such file.
+	m.Kernel, _ = readInt(filepath.Join(dir, "memory.kmem.usage_in_bytes"))
 	oom, err2 := readTable(filepath.Join(dir, "memory.oom_control"))
 	m.OOMKills = oom["oom_kill"]
 	return m, errors.Join(append(errs, err, err2)...)

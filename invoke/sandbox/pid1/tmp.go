@@ -15,7 +15,7 @@ func TakeTmp(store *tmpdisk.Store, spec sandbox.Spec) (*tmpdisk.Disk, error) {
 		return nil, err
 	}
 	if line := d.Short(); line != "" && spec.Stderr != nil {
-		_, _ = fmt.Fprintln(spec.Stderr, line)
+		_, _ = fmt.Fprintln(spec.Stderr, "[thaw] "+line)
 	}
 	return d, nil
 }
