@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -15,22 +16,16 @@ import (
 	"thaw.dev/thaw/tenant"
 )
 
-// dataFlag is the server's folder, shared by every subcommand that talks to a
-// server on this machine.
-type dataFlag struct {
-	Data string `help:"The server's data folder." default:"/var/lib/thaw" env:"THAW_DATA" type:"path"`
-}
-
 // adminClient speaks to the server's admin socket, which only the user who
 // runs the server may open.
 type adminClient struct {
-	socket string
-	http   *http.Client
+	data string
+	http *http.Client
 }
 
-func (d dataFlag) admin() *adminClient {
-	socket := adminSocket(d.Data)
-	return &adminClient{socket: socket, http: &http.Client{Transport: &http.Transport{
+func newAdminClient(data string) *adminClient {
+	socket := adminSocket(data)
+	return &adminClient{data: data, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
@@ -68,8 +63,10 @@ func (a *adminClient) stream(ctx context.Context, method, path string, in any) (
 	}
 	response, err := a.http.Do(request)
 	if err != nil {
-		return nil, thaw.Errorf("", thaw.Unavailable,
-			"no server answers at %s (%w): start one with \"thaw serve\", or name its folder with --data", a.socket, err)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, noAdmin(a.data, err)
 	}
 	if response.StatusCode >= 300 {
 		defer response.Body.Close()
@@ -77,7 +74,7 @@ func (a *adminClient) stream(ctx context.Context, method, path string, in any) (
 		if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&failure); err != nil || failure.Message == "" {
 			failure.Message = response.Status
 		}
-		return nil, thaw.Errorf("", thaw.ParseKind(failure.Kind), "%s", failure.Message)
+		return nil, &refusal{thaw.ParseKind(failure.Kind), failure.Message}
 	}
 	return response.Body, nil
 }
@@ -98,7 +95,7 @@ type serverInfo struct {
 // account asks for a tenant's account by name.
 func (a *adminClient) account(ctx context.Context, name string) (tenant.Account, error) {
 	var account tenant.Account
-	err := a.do(ctx, http.MethodGet, "/v1/tenants/"+name, nil, &account)
+	err := a.do(ctx, http.MethodGet, "/v1/tenants/"+url.PathEscape(name), nil, &account)
 	return account, err
 }
 

@@ -29,7 +29,11 @@ func (n *node) socketHandler() http.Handler {
 	handle("POST /v1/tenants", n.createTenant)
 	handle("GET /v1/tenants/{tenant}", func(r *http.Request) (any, error) { return n.tenant(r) })
 	handle("POST /v1/tenants/{tenant}/rotate-keys", func(r *http.Request) (any, error) {
-		return n.accounts.Rotate(r.Context(), r.PathValue("tenant"))
+		account, err := n.tenant(r)
+		if err != nil {
+			return nil, err
+		}
+		return n.accounts.Rotate(r.Context(), account.Name)
 	})
 	handle("GET /v1/tenants/{tenant}/functions/{function}/ingest", n.ingestStatus)
 	handle("GET /v1/tenants/{tenant}/images", n.inspectImage)
@@ -76,9 +80,15 @@ func statusOf(k thaw.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// tenant is the account that the request's path names.
+// tenant is the account that the request's path names, by its name or its id.
 func (n *node) tenant(r *http.Request) (tenant.Account, error) {
-	return n.accounts.ByName(r.Context(), r.PathValue("tenant"))
+	account, err := n.accounts.ByName(r.Context(), r.PathValue("tenant"))
+	if err != nil && thaw.KindOf(err) == thaw.NotFound {
+		if byID, idErr := n.accounts.ByID(r.Context(), thaw.TenantID(r.PathValue("tenant"))); idErr == nil {
+			return byID, nil
+		}
+	}
+	return account, err
 }
 
 func (n *node) listTenants(r *http.Request) (any, error) {

@@ -47,7 +47,11 @@ type cacheStatsCmd struct {
 // Run prints the tiers in the order in which they are asked.
 func (c *cacheStatsCmd) Run(ctx context.Context, std streams) error {
 	var tiers []tierStats
-	if err := c.admin().do(ctx, http.MethodGet, "/v1/cache", nil, &tiers); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodGet, "/v1/cache", nil, &tiers); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -80,10 +84,14 @@ func (c *cacheDropCmd) Run(ctx context.Context, std streams) error {
 		Bytes  int64 `json:"bytes"`
 		Images int   `json:"images"`
 	}
-	if err := c.admin().do(ctx, http.MethodPost, "/v1/cache/drop?tier="+c.Tier, nil, &dropped); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(std.out, "dropped %s of chunks and the kernel's caches of %d idle images\n",
+	if err := admin.do(ctx, http.MethodPost, "/v1/cache/drop?tier="+c.Tier, nil, &dropped); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(std.out, "dropped %s of chunks and the kernel's caches of %d idle images\n",
 		humanize.IBytes(uint64(dropped.Bytes)), dropped.Images)
 	return err
 }

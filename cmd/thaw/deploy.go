@@ -53,11 +53,11 @@ func (c *deployCmd) Run(ctx context.Context, std streams) error {
 		return thaw.Errorf("deploy "+c.Name, thaw.Invalid, "there is no image at %s", c.Image)
 	}
 	if err := c.apply(ctx, s.lambda(), ref); err != nil {
-		return plain(err)
+		return s.plain(err)
 	}
-	config, err := c.wait(ctx, s.lambda(), p)
+	config, err := c.wait(ctx, s, p)
 	if err != nil {
-		return plain(err)
+		return s.plain(err)
 	}
 	p.close()
 	if c.JSON {
@@ -187,7 +187,8 @@ func settle(ctx context.Context, client *lambda.Client, function string) error {
 }
 
 // wait shows the ingest until the function is ready or has failed.
-func (c *deployCmd) wait(ctx context.Context, client *lambda.Client, p *progress) (*lambda.GetFunctionConfigurationOutput, error) {
+func (c *deployCmd) wait(ctx context.Context, s session, p *progress) (*lambda.GetFunctionConfigurationOutput, error) {
+	client := s.lambda()
 	for {
 		config, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &c.Name})
 		if err != nil {
@@ -199,7 +200,7 @@ func (c *deployCmd) wait(ctx context.Context, client *lambda.Client, p *progress
 		}
 		var status ingestStatus
 		path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/functions/" + url.PathEscape(c.Name) + "/ingest"
-		if err := c.admin().do(ctx, http.MethodGet, path, nil, &status); err == nil {
+		if err := newAdminClient(s.data).do(ctx, http.MethodGet, path, nil, &status); err == nil {
 			p.showIngest(status)
 		}
 		select {

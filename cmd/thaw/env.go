@@ -10,14 +10,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
-// envCmd prints the environment of the AWS tools.
+// envCmd prints the environment of the AWS tools and of thaw.
 type envCmd struct {
-	dataFlag
-	Tenant string        `help:"The tenant to act as." default:"default"`
-	Wait   time.Duration `help:"How long to wait for a server that is just being started." default:"5s"`
+	tenantFlags
+	Wait time.Duration `help:"How long to wait for a server that is just being started." default:"5s"`
 }
 
 // Help is the long form of the command's help.
@@ -27,13 +27,15 @@ func (envCmd) Help() string {
   eval "$(thaw env)"
 
 after which "aws lambda ...", "aws ecr ..." and every AWS SDK talk to this server
-as the tenant. AWS CLI 2.13 and later and the SDKs read AWS_ENDPOINT_URL; for an
-older CLI the shell function "aws" adds --endpoint-url.`
+as the tenant, and thaw's own commands mean the same server and tenant, which
+THAW_ENV tells them. AWS CLI 2.13 and later and the SDKs read AWS_ENDPOINT_URL;
+for an older CLI the shell function "aws" adds --endpoint-url.`
 }
 
-// Run prints the exports.
+// Run prints the exports. An endpoint that the environment has from an earlier
+// "thaw env" does not matter: it is what this replaces.
 func (c *envCmd) Run(ctx context.Context, std streams) error {
-	admin := c.admin()
+	admin := newAdminClient(c.Data)
 	info, err := admin.await(ctx, c.Wait)
 	if err != nil {
 		return err
@@ -44,25 +46,41 @@ func (c *envCmd) Run(ctx context.Context, std streams) error {
 	}
 	_, err = fmt.Fprintf(std.out, `export AWS_ACCESS_KEY_ID=%s
 export AWS_SECRET_ACCESS_KEY=%s
-unset AWS_SESSION_TOKEN AWS_PROFILE
+unset AWS_SESSION_TOKEN AWS_PROFILE THAW_DATA THAW_ENDPOINT THAW_TENANT
 export AWS_REGION=%s
 export AWS_DEFAULT_REGION=%s
 export AWS_ENDPOINT_URL=%s
+export THAW_ENV=%s
 aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
-`, account.AccessKeyID, account.Secret, info.Region, info.Region, info.Endpoint)
+`, quote(account.AccessKeyID), quote(account.Secret), quote(info.Region), quote(info.Region), quote(info.Endpoint),
+		quote(account.Name+":"+c.Data))
 	return err
+}
+
+// quote returns text as one word of a shell's command line, as it is where it has
+// no character that a shell looks at.
+func quote(text string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+./:,@%=", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !safe(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // loginCmd stores the tenant's credentials where docker-style tools look.
 type loginCmd struct {
-	dataFlag
-	Tenant   string `help:"The tenant to act as." default:"default"`
+	tenantFlags
 	AuthFile string `help:"The file of credentials to write; by default docker's own." env:"REGISTRY_AUTH_FILE" type:"path"`
 }
 
 // Run adds the registry's credentials to the file and keeps the rest of it.
 func (c *loginCmd) Run(ctx context.Context, std streams) error {
-	admin := c.admin()
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
 	info, err := admin.info(ctx)
 	if err != nil {
 		return err

@@ -43,18 +43,21 @@ type imageReport struct {
 }
 
 type imageInspectCmd struct {
-	dataFlag
-	Tenant string `help:"The tenant that owns the function." default:"default"`
-	Image  string `arg:"" help:"A function's name, an image id, or the reference the function was created from."`
-	Out    string `short:"o" help:"Draw the map of chunks into this file, .png or .svg, instead of on the terminal." placeholder:"FILE" type:"path"`
-	JSON   bool   `name:"json" help:"Print JSON."`
+	tenantFlags
+	Image string `arg:"" help:"A function's name, an image id, or the reference the function was created from."`
+	Out   string `short:"o" help:"Draw the map of chunks into this file, .png or .svg, instead of on the terminal." placeholder:"FILE" type:"path"`
+	JSON  bool   `name:"json" help:"Print JSON."`
 }
 
 // Run prints the figures and the map.
 func (c *imageInspectCmd) Run(ctx context.Context, std streams) error {
 	var report imageReport
 	path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/images?image=" + url.QueryEscape(c.Image)
-	if err := c.admin().do(ctx, http.MethodGet, path, nil, &report); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodGet, path, nil, &report); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -30,7 +30,7 @@ type invokeCmd struct {
 
 // Run invokes the function; its answer goes to standard output as it is.
 func (c *invokeCmd) Run(ctx context.Context, std streams) error {
-	payload, err := c.payload(std)
+	payload, err := c.payload(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -42,9 +42,12 @@ func (c *invokeCmd) Run(ctx context.Context, std streams) error {
 	if c.Tail {
 		in.LogType = types.LogTypeTail
 	}
-	out, err := s.lambda().Invoke(ctx, in)
+	out, err := s.patient(invokeTime).Invoke(ctx, in)
+	if err != nil && ctx.Err() != nil {
+		return thaw.Errorf("", thaw.Canceled, "interrupted: %s goes on with this invocation; see thaw logs %s", c.Name, quote(c.Name))
+	}
 	if err != nil {
-		return plain(err)
+		return s.plain(err)
 	}
 	if tail, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult)); err == nil && len(tail) > 0 {
 		fmt.Fprint(std.err, strings.TrimRight(string(tail), "\n")+"\n")
@@ -58,16 +61,44 @@ func (c *invokeCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-func (c *invokeCmd) payload(std streams) ([]byte, error) {
-	switch file, isFile := strings.CutPrefix(c.Payload, "@"); {
+// maxEvent is more than a server takes, so that it is the server that refuses an
+// event that is too large.
+const maxEvent = 8 << 20
+
+func (c *invokeCmd) payload(ctx context.Context, std streams) ([]byte, error) {
+	switch name, isFile := strings.CutPrefix(c.Payload, "@"); {
 	case c.Payload == "-":
-		return io.ReadAll(std.in)
+		return reading(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(std.in, maxEvent)) })
 	case isFile:
-		text, err := os.ReadFile(file)
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, thaw.Errorf("read the event", thaw.Invalid, "%w", err)
+		}
+		defer file.Close()
+		text, err := io.ReadAll(io.LimitReader(file, maxEvent))
 		if err != nil {
 			return nil, thaw.Errorf("read the event", thaw.Invalid, "%w", err)
 		}
 		return text, nil
 	}
 	return []byte(c.Payload), nil
+}
+
+// reading waits for what a user types, or for the interruption.
+func reading(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		text []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		text, err := read()
+		done <- result{text, err}
+	}()
+	select {
+	case r := <-done:
+		return r.text, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

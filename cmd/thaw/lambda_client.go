@@ -1,9 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"os"
+	"net"
+	"net/http"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -14,80 +15,86 @@ import (
 	"thaw.dev/thaw"
 )
 
-// apiFlags choose the server and the tenant for commands that use the Lambda
-// API, as any other client would.
-type apiFlags struct {
-	dataFlag
-	Tenant   string `help:"The tenant to act as." default:"default"`
-	Endpoint string `help:"URL of the server; by default AWS_ENDPOINT_URL with the AWS credentials of the environment, else the server of --data." env:"THAW_ENDPOINT"`
-}
+// How long a command waits for a server that is away: for a connection, for an
+// answer, and for that of an invocation, which may run for 15 minutes.
+const (
+	connectTime = 10 * time.Second
+	answerTime  = 2 * time.Minute
+	invokeTime  = 16 * time.Minute
+)
 
-// session is what a command needs to act as a tenant.
-type session struct {
-	endpoint, region  string
-	accessKey, secret string
-}
+// lambda returns a client of the Lambda API.
+func (s session) lambda() *lambda.Client { return s.patient(answerTime) }
 
-// open takes the endpoint and the credentials from the environment where both
-// are there, as the AWS tools do, and else asks the server of --data.
-func (f apiFlags) open(ctx context.Context) (session, error) {
-	endpoint := f.Endpoint
-	if endpoint == "" {
-		endpoint = os.Getenv("AWS_ENDPOINT_URL")
-	}
-	s := session{
-		endpoint: endpoint, region: os.Getenv("AWS_REGION"),
-		accessKey: os.Getenv("AWS_ACCESS_KEY_ID"), secret: os.Getenv("AWS_SECRET_ACCESS_KEY"),
-	}
-	if s.endpoint != "" && s.accessKey != "" && s.secret != "" && f.Tenant == "default" {
-		if s.region == "" {
-			s.region = "us-east-1"
-		}
-		return s, nil
-	}
-	admin := f.admin()
-	info, err := admin.info(ctx)
-	if err != nil {
-		return s, err
-	}
-	account, err := admin.account(ctx, f.Tenant)
-	if err != nil {
-		return s, err
-	}
-	return session{endpoint: info.Endpoint, region: info.Region, accessKey: account.AccessKeyID, secret: account.Secret}, nil
-}
-
-func (s session) lambda() *lambda.Client {
+// patient is lambda with another time to wait for an answer.
+func (s session) patient(answerTime time.Duration) *lambda.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: connectTime}).DialContext
+	transport.ResponseHeaderTimeout = answerTime
 	return lambda.New(lambda.Options{
 		Region:       s.region,
 		BaseEndpoint: aws.String(s.endpoint),
 		Credentials:  credentials.NewStaticCredentialsProvider(s.accessKey, s.secret, ""),
-		// An invocation may run for 15 minutes; it must not be sent twice.
+		HTTPClient:   &http.Client{Transport: lambdaAnswers{transport}},
+		// An invocation must not be sent twice.
 		RetryMaxAttempts: 1,
 	})
 }
 
-// plain turns an SDK's error into the server's own words and kind.
-func plain(err error) error {
+// lambdaAnswers lets through what answers as Lambda's API does, with a request
+// id, so that a web page is not taken for an empty list of functions.
+type lambdaAnswers struct{ next http.RoundTripper }
+
+func (t lambdaAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.next.RoundTrip(r)
+	if err == nil && answer.Header.Get("X-Amzn-Requestid") == "" {
+		_ = answer.Body.Close()
+		return nil, &strangeAnswer{status: answer.Status}
+	}
+	return answer, err
+}
+
+// strangeAnswer is what something other than thaw has answered.
+type strangeAnswer struct{ status string }
+
+func (e *strangeAnswer) Error() string { return "it answers " + e.status }
+
+// plain turns an SDK's error into the server's own words and kind, or into what
+// is wrong with the endpoint.
+func (s session) plain(err error) error {
+	if err == nil {
+		return nil
+	}
 	apiError, ok := errors.AsType[smithy.APIError](err)
 	if !ok {
-		return err
+		return s.unreachable(err)
 	}
 	kind := thaw.Internal
 	switch apiError.ErrorCode() {
 	case "ResourceNotFoundException":
 		kind = thaw.NotFound
-	case "ResourceConflictException":
+	case "ResourceConflictException", "PreconditionFailedException":
 		kind = thaw.Conflict
 	case "InvalidParameterValueException", "ValidationException":
 		kind = thaw.Invalid
 	case "TooManyRequestsException":
 		kind = thaw.Throttled
 	case "UnrecognizedClientException":
-		return thaw.Errorf("", thaw.Denied, "the server does not know this access key; where it is the environment's, run: eval \"$(thaw env)\"")
+		return &refusal{thaw.Denied, "the server at " + s.endpoint + " does not know this access key; where it is the environment's, run: eval \"$(thaw env)\""}
 	}
-	return thaw.Errorf("", kind, "%s: %s", apiError.ErrorCode(), apiError.ErrorMessage())
+	return &refusal{kind, apiError.ErrorCode() + ": " + apiError.ErrorMessage()}
 }
+
+// refusal is a server's answer that it did not do what it was asked for.
+type refusal struct {
+	kind    thaw.Kind
+	message string
+}
+
+func (e *refusal) Error() string { return e.message }
+
+// Unwrap gives the error its kind.
+func (e *refusal) Unwrap() error { return thaw.Errorf("", e.kind, "%s", e.message) }
 
 func isNotFound(err error) bool {
 	_, ok := errors.AsType[*types.ResourceNotFoundException](err)

@@ -9,8 +9,7 @@ import (
 
 // logsCmd prints a function's log.
 type logsCmd struct {
-	dataFlag
-	Tenant string `help:"The tenant that owns the function." default:"default"`
+	tenantFlags
 	Name   string `arg:"" help:"Name of the function."`
 	Follow bool   `short:"f" help:"Go on printing what is logged."`
 }
@@ -21,7 +20,11 @@ func (c *logsCmd) Run(ctx context.Context, std streams) error {
 	if c.Follow {
 		path += "?follow=1"
 	}
-	body, err := c.admin().stream(ctx, http.MethodGet, path, nil)
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	body, err := admin.stream(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}

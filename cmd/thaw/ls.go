@@ -27,7 +27,7 @@ func (c *lsCmd) Run(ctx context.Context, std streams) error {
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return plain(err)
+			return s.plain(err)
 		}
 		functions = append(functions, page.Functions...)
 	}

@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -21,12 +23,14 @@ import (
 // version is set by the linker to what git describes.
 var version = "unknown"
 
-// The exit codes, as documented in the help.
+// The exit codes, as documented in the help. An interrupted command ends with
+// 128 and the signal's number, as in a shell.
 const (
 	exitOK       = 0
-	exitFailed   = 1 // the command failed; the reason is on standard error
-	exitUsage    = 2 // the command line is wrong
+	exitFailed   = 1 // the command failed or was refused; the reason is on standard error
+	exitUsage    = 2 // the command line is wrong; no server was asked to do anything
 	exitFunction = 3 // thaw invoke: the function itself reported an error
+	exitSignal   = 128
 )
 
 const description = `Lambda for containers, on machines that you own.
@@ -40,7 +44,13 @@ Start a server, point your tools at it, and use them as you are used to:
     --code ImageUri=127.0.0.1:9800/hello:v1 --role arn:aws:iam::000000000000:role/any
   aws lambda invoke --function-name hello out.json
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 the invoked function reported an error.`
+Exit status: 0 done; 1 failed, or refused by the server; 2 wrong usage, nothing was
+done; 3 the invoked function reported an error; 130 interrupted (ctrl-C), 143 ended by
+SIGTERM. Results go to standard output, everything else to standard error.
+
+Which server: a flag (--data, --endpoint) wins over THAW_DATA and THAW_ENDPOINT, these
+win over AWS_ENDPOINT_URL, and that over /var/lib/thaw. "thaw env" sets all that the
+commands need. Two that contradict each other are refused.`
 
 // cli is the command line: one field a subcommand.
 type cli struct {
@@ -58,6 +68,9 @@ type cli struct {
 	Env      envCmd      `cmd:"" help:"Print the environment that makes the AWS CLI and SDKs use this server."`
 	Login    loginCmd    `cmd:"" help:"Log docker, podman, buildah, skopeo and crane in to the registry."`
 
+	Help        helpCmd    `cmd:"" help:"Show the help of a command."`
+	ShowVersion versionCmd `cmd:"" name:"version" help:"Print the version."`
+
 	Loader loaderCmd `cmd:"" hidden:"" help:"The process behind the mounts; thaw serve starts it."`
 	Holder holderCmd `cmd:"" hidden:"" help:"The process that keeps the mounts alive; thaw serve starts it."`
 
@@ -71,18 +84,40 @@ type streams struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(context.Background())
 	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
+}
+
+// signaled is why the context of a command ended.
+type signaled struct{ signal syscall.Signal }
+
+func (s signaled) Error() string { return s.signal.String() }
+
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(signaled{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
 }
 
 // run parses and runs one command line and returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
 	var c cli
 	exited := false
-	parser, err := kong.New(&c, kong.Name("thaw"), kong.Description(description),
-		kong.UsageOnError(), kong.Writers(std.out, std.err),
+	parser, err := kong.New(&c, kong.Name("thaw"), kong.Description(description), kong.Writers(std.out, std.err),
 		kong.Exit(func(int) { exited = true }),
 		kong.Vars{"version": version}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(std))
@@ -90,7 +125,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		fmt.Fprintln(std.err, "thaw:", err)
 		return exitFailed
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(asHelp(parser, args))
 	if exited {
 		return exitOK
 	}
@@ -99,16 +134,62 @@ func run(ctx context.Context, args []string, std streams) int {
 		fmt.Fprintln(std.err, "Run \"thaw --help\", or \"thaw COMMAND --help\".")
 		return exitUsage
 	}
-	err = parsed.Run()
+	return exitStatus(ctx, parsed.Run(), std)
+}
+
+// exitStatus says why a command failed and returns its exit status.
+func exitStatus(ctx context.Context, err error, std streams) int {
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errFunction):
 		return exitFunction
 	}
-	fmt.Fprintln(std.err, "thaw:", err)
-	if thaw.KindOf(err) == thaw.Invalid {
+	if s, ok := errors.AsType[signaled](context.Cause(ctx)); ok {
+		if said, ok := errors.AsType[*thaw.Error](err); !ok || said.Kind != thaw.Canceled {
+			err = errors.New("interrupted")
+		}
+		fmt.Fprintln(std.err, "thaw:", err)
+		return exitSignal + int(s.signal)
+	}
+	fmt.Fprintln(std.err, "thaw:", strings.ReplaceAll(err.Error(), "\n", "\nthaw: "))
+	_, refused := errors.AsType[*refusal](err)
+	if thaw.KindOf(err) == thaw.Invalid && !refused {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// helpCmd is --help for those who type help.
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command, as in \"thaw help image inspect\"."`
+}
+
+// asHelp turns "help COMMAND" into "COMMAND --help", and leaves what names no
+// command, to be refused as such.
+func asHelp(parser *kong.Kong, args []string) []string {
+	if len(args) == 0 || args[0] != "help" {
+		return args
+	}
+	node := parser.Model.Node
+	for i, word := range args[1:] {
+		at := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == word })
+		switch {
+		case at < 0 && node.Leaf():
+			return append(args[1:i+1:i+1], "--help")
+		case at < 0:
+			return args[1:]
+		}
+		node = node.Children[at]
+	}
+	return append(args[1:len(args):len(args)], "--help")
+}
+
+// versionCmd is --version for those who type version.
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(std streams) error {
+	_, err := fmt.Fprintln(std.out, version)
+	return err
 }

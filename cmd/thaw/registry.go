@@ -34,8 +34,7 @@ type loginRequest struct {
 
 // registryFlags name whose logins are meant.
 type registryFlags struct {
-	dataFlag
-	Tenant string `help:"The tenant that the login is for." default:"default"`
+	tenantFlags
 }
 
 func (f registryFlags) path() string {
@@ -66,7 +65,11 @@ func (c *registryLoginCmd) Run(ctx context.Context, std streams) error {
 	}
 	var stored tenant.Login
 	in := loginRequest{Registry: c.Host, User: user, Password: password}
-	if err := c.admin().do(ctx, http.MethodPost, c.path(), in, &stored); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodPost, c.path(), in, &stored); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(std.out, "tenant %s is logged in to %s as %s\n", c.Tenant, stored.Registry, stored.User)
@@ -111,7 +114,11 @@ type registryLsCmd struct {
 // Run lists the logins.
 func (c *registryLsCmd) Run(ctx context.Context, std streams) error {
 	var logins []tenant.Login
-	if err := c.admin().do(ctx, http.MethodGet, c.path(), nil, &logins); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodGet, c.path(), nil, &logins); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -132,9 +139,13 @@ type registryLogoutCmd struct {
 
 // Run forgets the login.
 func (c *registryLogoutCmd) Run(ctx context.Context, std streams) error {
-	if err := c.admin().do(ctx, http.MethodDelete, c.path()+"?registry="+url.QueryEscape(c.Host), nil, nil); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(std.out, "tenant %s is logged out of %s\n", c.Tenant, c.Host)
+	if err := admin.do(ctx, http.MethodDelete, c.path()+"?registry="+url.QueryEscape(c.Host), nil, nil); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(std.out, "tenant %s is logged out of %s\n", c.Tenant, c.Host)
 	return err
 }

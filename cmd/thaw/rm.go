@@ -24,7 +24,7 @@ func (c *rmCmd) Run(ctx context.Context, std streams) error {
 	var failed []error
 	for _, name := range c.Names {
 		if _, err := s.lambda().DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: aws.String(name)}); err != nil {
-			failed = append(failed, plain(err))
+			failed = append(failed, s.plain(err))
 			continue
 		}
 		fmt.Fprintln(std.out, "deleted", name)

@@ -14,6 +14,9 @@ import (
 	"thaw.dev/thaw"
 )
 
+// defaultRegion is the region of a server that was not given one.
+const defaultRegion = "us-east-1"
+
 // serveCmd runs the server.
 type serveCmd struct {
 	dataFlag

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"text/tabwriter"
 
 	"thaw.dev/thaw/tenant"
@@ -25,7 +26,11 @@ type tenantCreateCmd struct {
 // Run creates the tenant.
 func (c *tenantCreateCmd) Run(ctx context.Context, std streams) error {
 	var account tenant.Account
-	if err := c.admin().do(ctx, http.MethodPost, "/v1/tenants", map[string]string{"name": c.Name}, &account); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodPost, "/v1/tenants", map[string]string{"name": c.Name}, &account); err != nil {
 		return err
 	}
 	return printAccount(std, account, c.JSON)
@@ -39,7 +44,11 @@ type tenantListCmd struct {
 // Run lists the tenants, without their secrets.
 func (c *tenantListCmd) Run(ctx context.Context, std streams) error {
 	var accounts []tenant.Account
-	if err := c.admin().do(ctx, http.MethodGet, "/v1/tenants", nil, &accounts); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodGet, "/v1/tenants", nil, &accounts); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -55,14 +64,18 @@ func (c *tenantListCmd) Run(ctx context.Context, std streams) error {
 
 type tenantRotateCmd struct {
 	dataFlag
-	Name string `arg:"" help:"Name of the tenant."`
+	Name string `arg:"" help:"Name or account id of the tenant."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 // Run replaces the tenant's access key and secret.
 func (c *tenantRotateCmd) Run(ctx context.Context, std streams) error {
 	var account tenant.Account
-	if err := c.admin().do(ctx, http.MethodPost, "/v1/tenants/"+c.Name+"/rotate-keys", nil, &account); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodPost, "/v1/tenants/"+url.PathEscape(c.Name)+"/rotate-keys", nil, &account); err != nil {
 		return err
 	}
 	return printAccount(std, account, c.JSON)

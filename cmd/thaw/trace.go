@@ -40,7 +40,11 @@ func (c *traceCmd) Run(ctx context.Context, std streams) error {
 		return c.list(ctx, std)
 	}
 	var t trace.Trace
-	if err := c.admin().do(ctx, http.MethodGet, "/v1/traces/"+url.PathEscape(c.Invocation), nil, &t); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodGet, "/v1/traces/"+url.PathEscape(c.Invocation), nil, &t); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -51,7 +55,11 @@ func (c *traceCmd) Run(ctx context.Context, std streams) error {
 
 func (c *traceCmd) list(ctx context.Context, std streams) error {
 	var all []trace.Trace
-	if err := c.admin().do(ctx, http.MethodGet, "/v1/traces", nil, &all); err != nil {
+	admin, err := c.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := admin.do(ctx, http.MethodGet, "/v1/traces", nil, &all); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -26,10 +26,16 @@ func TestUsage(t *testing.T) {
 		{"serve --network moon", exitUsage, "--network"},
 		{"registry login registry.example -u me --data " + data, exitUsage, "--password-stdin"},
 		{"registry login registry.example --password-stdin --data " + data, exitUsage, "--user"},
-		{"ls --data " + data, exitFailed, `start one with "thaw serve"`},
+		{"ls --data " + data, exitFailed, `start one with "thaw serve --data ` + data},
+		{"help nonsense", exitUsage, "unexpected argument nonsense"},
+		{"help invok", exitUsage, `did you mean "invoke"?`},
+		{"help", exitOK, ""},
+		{"help image", exitOK, ""},
+		{"help image inspect", exitOK, ""},
+		{"version", exitOK, ""},
 		{"tenant list --json --data " + data, exitFailed, data},
 		{"registry ls --json --data " + data, exitFailed, data},
-		{"env --wait 100ms --data " + data, exitFailed, `start one with "thaw serve"`},
+		{"env --wait 100ms --data " + data, exitFailed, `start one with "thaw serve --data ` + data},
 	} {
 		var out, failed bytes.Buffer
 		for _, name := range []string{"AWS_ENDPOINT_URL", "THAW_ENDPOINT", "THAW_DATA"} {
