@@ -125,12 +125,29 @@ func TestJail(t *testing.T) {
 	if out.ErrorType != "Runtime.OutOfMemory" || !strings.HasSuffix(out.ErrorMessage, "Error: Runtime exited with error: signal: killed") {
 		t.Fatalf("%s", show(res))
 	}
+	jailKilledChild(t, w, f)
 	f.Revision, f.WorkingDir = "2", "/none"
 	if res, out := w.do(f, ask{}); out.ErrorType != "Runtime.InvalidWorkingDir" {
 		t.Fatalf("%s", show(res))
 	}
 	f.Revision, f.WorkingDir, f.Entrypoint = "3", "", []string{"/none"}
 	if res, out := w.do(f, ask{}); out.ErrorType != "Runtime.InvalidEntrypoint" {
+		t.Fatalf("%s", show(res))
+	}
+}
+
+// jailKilledChild: a process that is killed for want of memory is an event of
+// its own invocation.
+func jailKilledChild(t *testing.T, w *world, f Function) {
+	res, out := w.do(f, ask{Do: "child memory"})
+	if res.FunctionError != "" || out.Text != "signal: killed" || !strings.Contains(string(res.LogTail), "[thaw] the kernel killed 1 of the function's processes") {
+		t.Fatalf("%s", show(res))
+	}
+	if res, out := w.do(f, ask{Do: "exit", Code: 3}); out.ErrorType != "Runtime.ExitError" || res.ColdStart {
+		t.Fatalf("%s", show(res))
+	}
+	// One that takes the runtime with it is not: a shell that ends as its child did.
+	if res, out := w.do(f, ask{Do: "child memory", Code: 137}); out.ErrorType != "Runtime.OutOfMemory" {
 		t.Fatalf("%s", show(res))
 	}
 }

@@ -130,6 +130,7 @@ func Plant(t testing.TB, tree string) {
 	must(os.Symlink("/probe", at("link")))
 	must(unix.Mknod(at("image-device"), unix.S_IFCHR|0o666, 0x103))
 	must(os.Chmod(at("image-device"), 0o666))
+	plantBroken(t, tree)
 	if out, err := exec.Command("setcap", "cap_sys_admin,cap_dac_override=ep", at("capability-probe")).CombinedOutput(); err != nil {
 		t.Fatalf("setcap: %v\n%s", err, out)
 	}

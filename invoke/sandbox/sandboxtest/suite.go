@@ -14,7 +14,8 @@ func Run(t *testing.T, open func(t testing.TB) sandbox.Launcher) {
 		name string
 		test func(*testing.T, *harness)
 	}{
-		{"Output", testOutput}, {"ExitStatus", testExitStatus}, {"Faults", testFaults}, {"CommandOnPath", testCommandOnPath},
+		{"Output", testOutput}, {"ExitStatus", testExitStatus}, {"Faults", testFaults}, {"Hints", testHints}, {"LargeEnvironment", testLargeEnvironment},
+		{"CommandOnPath", testCommandOnPath},
 		{"BadSpecs", testBadSpecs}, {"Sees", testSees}, {"Asked", testAsked}, {"Owners", testOwners}, {"Denied", testDenied},
 		{"OwnAPI", testOwnAPI}, {"HostUnreachable", testHostUnreachable}, {"Neighbours", testNeighbours},
 		{"WritableRoot", testWritableRoot}, {"Memory", testMemory}, {"MemoryPeak", testMemoryPeak}, {"Processes", testProcesses},

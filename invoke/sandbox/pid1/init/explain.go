@@ -64,6 +64,8 @@ func explain(order []string, env []string, path string, err error) string {
 			bytes += len(s) + 1 + 8
 		}
 		return "arguments and environment take " + strconv.Itoa(bytes) + " bytes, more than the kernel passes to a program"
+	case errno == unix.ENAMETOOLONG:
+		return "the path has " + strconv.Itoa(len(path)) + " bytes, or a name in it more than 255; it may have 4095"
 	case !strings.Contains(path, "/"):
 		return onPath(path, env)
 	}
