@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Kind classes an error for programs. The list is closed; each surface maps
@@ -22,10 +23,11 @@ const (
 	Throttled               // a limit on rate or concurrency was exceeded; retry later
 	Unavailable             // a dependency can't be reached now; retry later
 	Canceled                // the caller gave up
+	Lost                    // what our own records name is gone or can't be used: the host's fault, never the caller's
 )
 
 var kindNames = [...]string{"internal", "invalid", "not found", "conflict", "corrupt",
-	"denied", "too large", "throttled", "unavailable", "canceled"}
+	"denied", "too large", "throttled", "unavailable", "canceled", "lost"}
 
 // String returns the kind in words.
 func (k Kind) String() string {
@@ -77,8 +79,26 @@ func Wrap(op string, err error) error {
 	return &Error{Op: op, Kind: KindOf(err), Err: err}
 }
 
+// OurFault is [Wrap] for an operation on something that our own records name,
+// such as a manifest, a key set or a blob. Whoever asks for it is not to blame
+// when it is missing or can't be used, so a kind that would blame the caller
+// becomes [Lost].
+func OurFault(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	kind := KindOf(err)
+	switch kind {
+	case Invalid, NotFound, Conflict, Denied, TooLarge:
+		kind = Lost
+	case Internal, Corrupt, Throttled, Unavailable, Canceled, Lost:
+	}
+	return &Error{Op: op, Kind: kind, Err: err}
+}
+
 // KindOf returns the kind of the outermost [Error] in err's chain, [Canceled]
-// or [Unavailable] for a context's end, and [Internal] for anything else.
+// or [Unavailable] for a context's end, [Unavailable] for a shortage (see
+// [IsShortage]), and [Internal] for anything else.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
@@ -86,8 +106,24 @@ func KindOf(err error) Kind {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return Canceled
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), IsShortage(err):
 		return Unavailable
 	}
 	return Internal
+}
+
+// shortages are the errors of the operating system that say that the host lacks
+// something now, and that the same call may succeed later.
+var shortages = [...]syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS,
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EUCLEAN}
+
+// IsShortage reports whether err comes from a disk that is full, failing or
+// read-only, or from a lack of memory or descriptors.
+func IsShortage(err error) bool {
+	for _, errno := range shortages {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

@@ -112,7 +112,7 @@ func (w *world) createInAnOutage(ctx context.Context, client *lambda.Client, pro
 		w.t.Fatal(err)
 	}
 	until(ctx, w.t, "the preparation to meet the outage", func() bool {
-		return strings.Contains(w.Log.String(), "an image waits for the origin")
+		return strings.Contains(w.Log.String(), "waiting for the origin")
 	})
 	got, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: aws.String("later")})
 	if err != nil || got.State != types.StatePending {

@@ -128,7 +128,7 @@ func checkFormat(path string) error {
 	op := "store: open " + path
 	text, err := os.ReadFile(filepath.Join(path, formatFile))
 	if err != nil {
-		return diskError(op, err)
+		return readError(op, err)
 	}
 	if string(text) != formatText {
 		return thaw.Errorf(op, thaw.Invalid, "its format is %q, this program knows %q", text, formatText)

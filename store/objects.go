@@ -107,7 +107,7 @@ func (s *Shared) ReadObject(ctx context.Context, key string, off int64, n int) (
 	}
 	f, err := os.Open(s.objectPath(key))
 	if err != nil {
-		return nil, diskError(op, err)
+		return nil, s.readError(op, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()

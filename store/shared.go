@@ -74,11 +74,22 @@ func (s *Shared) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk
 	case errors.Is(err, errTooLong):
 		return nil, thaw.Errorf(op, thaw.Corrupt, "%w", err)
 	case err != nil:
-		return nil, diskError(op, err)
+		return nil, s.readError(op, err)
 	case thaw.NameOf(sealed) != name:
 		return nil, thaw.Errorf(op, thaw.Corrupt, "the stored bytes have another name")
 	}
 	return sealed, nil
+}
+
+// readError is the package's readError, but where the store itself is gone, as
+// after its disk was unmounted, nothing can be said of what is in it.
+func (s *Shared) readError(op string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := os.Lstat(filepath.Join(s.path, formatFile)); gone != nil {
+			return thaw.Errorf(op, thaw.Lost, "the store's folder is gone; is its disk mounted? (%w)", err)
+		}
+	}
+	return readError(op, err)
 }
 
 var errTooLong = errors.New("the stored file is longer than a chunk can be")

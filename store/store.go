@@ -89,21 +89,23 @@ func notFound(op string) error {
 	return thaw.Errorf(op, thaw.NotFound, "it is not in the store")
 }
 
-// diskError gives an error of the file system its kind. A disk that is full,
-// failing or out of descriptors is Unavailable: the same call may succeed when
-// the operator has seen to it.
-func diskError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
+// readError gives an error of reading one file its kind: a file that is not
+// there is [thaw.NotFound].
+func readError(op string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return thaw.Errorf(op, thaw.NotFound, "%w", err)
 	}
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS,
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EUCLEAN} {
-		if errors.Is(err, errno) {
-			return thaw.Errorf(op, thaw.Unavailable, "%w", err)
-		}
+	return diskError(op, err)
+}
+
+// diskError gives any other error of the file system its kind. What is missing
+// then is a part of the store itself, which is [thaw.Lost].
+func diskError(op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return thaw.Errorf(op, thaw.Lost, "a folder of the store is gone: %w", err)
 	}
 	return thaw.Errorf(op, thaw.KindOf(err), "%w", err)
 }

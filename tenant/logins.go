@@ -44,7 +44,7 @@ func (l *Logins) Put(ctx context.Context, tenant thaw.TenantID, registry, user, 
 	}
 	sealed, err := l.keys.Wrap(ctx, tenant, []byte(password), loginContext(registry, user))
 	if err != nil {
-		return thaw.Wrap(op, err)
+		return thaw.OurFault(op, err)
 	}
 	_, err = l.db.ExecContext(ctx, `INSERT OR REPLACE INTO tenant_registry_login
 		(tenant, registry, username, sealed, changed_ms) VALUES (?, ?, ?, ?, ?)`,
@@ -72,8 +72,8 @@ func (l *Logins) Get(ctx context.Context, tenant thaw.TenantID, registry string)
 		return "", "", thaw.Wrap(op, err)
 	}
 	plain, err := l.keys.Unwrap(ctx, tenant, sealed, loginContext(registry, user))
-	if err != nil {
-		return "", "", thaw.Wrap(op, err)
+	if err != nil { // it was sealed with this key, and for nobody else
+		return "", "", thaw.OurFault(op, err)
 	}
 	return user, string(plain), nil
 }

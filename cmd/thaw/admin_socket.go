@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/request"
 	"thaw.dev/thaw/invoke/logs"
 	"thaw.dev/thaw/tenant"
 )
@@ -19,7 +20,7 @@ func (n *node) socketHandler() http.Handler {
 	handle := func(pattern string, h func(*http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			answer, err := h(r)
-			respond(w, answer, err)
+			n.respond(w, r, answer, err)
 		})
 	}
 	handle("GET /v1/info", func(*http.Request) (any, error) {
@@ -45,14 +46,20 @@ func (n *node) socketHandler() http.Handler {
 	handle("GET /v1/cache", n.cacheStats)
 	handle("POST /v1/cache/drop", n.cacheDrop)
 	mux.HandleFunc("GET /v1/tenants/{tenant}/functions/{function}/logs", n.streamLogs)
-	return mux
+	return n.observed(surfaceAdmin, mux)
 }
 
 // respond writes an answer, or an error with the status of its kind.
-func respond(w http.ResponseWriter, answer any, err error) {
+func (n *node) respond(w http.ResponseWriter, r *http.Request, answer any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		w.WriteHeader(statusOf(thaw.KindOf(err)))
+		status := statusOf(thaw.KindOf(err))
+		if status >= http.StatusInternalServerError && r.Context().Err() == nil {
+			info := request.Of(r.Context())
+			info.Err = err
+			n.log.Error("admin: request failed", "request", info.ID, "method", r.Method, "path", r.URL.Path, "error", err)
+		}
+		w.WriteHeader(status)
 		answer = adminError{Kind: thaw.KindOf(err).String(), Message: err.Error()}
 	}
 	_ = json.NewEncoder(w).Encode(answer)
@@ -75,7 +82,7 @@ func statusOf(k thaw.Kind) int {
 		return http.StatusTooManyRequests
 	case thaw.Unavailable:
 		return http.StatusServiceUnavailable
-	case thaw.Internal, thaw.Corrupt, thaw.Canceled:
+	case thaw.Internal, thaw.Corrupt, thaw.Canceled, thaw.Lost:
 	}
 	return http.StatusInternalServerError
 }
@@ -128,7 +135,7 @@ func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 		_, _, err = n.control.Get(r.Context(), account.ID, r.PathValue("function"), "")
 	}
 	if err != nil {
-		respond(w, nil, err)
+		n.respond(w, r, nil, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

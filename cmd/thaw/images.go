@@ -44,8 +44,12 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, pinned s
 	}
 	var result ingest.Result
 	err = m.origin.outlast(ctx, func(err error) {
-		m.log.Error("an image waits for the origin", "tenant", tenant, "ref", pinned, "error", err)
-		report(control.Progress{Stage: "waiting for the origin"})
+		stage := "waiting for the origin"
+		if thaw.IsShortage(err) {
+			stage = "waiting for the host, which is short of disk, memory or descriptors"
+		}
+		m.log.Error("an image waits: it is tried again", "tenant", tenant, "ref", pinned, "stage", stage, "error", err)
+		report(control.Progress{Stage: stage})
 	}, func() (err error) {
 		result, err = ingest.Run(ctx, img.Layers, img.Digest, o)
 		return err

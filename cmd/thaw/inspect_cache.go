@@ -39,7 +39,7 @@ func tiersOf(stats loader.Stats) []tierStats {
 			s.StoredBytes, s.MaxBytes, s.StoredChunks = stats.L1.DiskBytes, stats.L1.DiskMax, stats.L1.DiskChunks
 			s.Corrupt, s.MadeChunks = stats.L1.Corrupt, stats.Offered
 		case tier.OriginName:
-			s.Corrupt = stats.CorruptAtOrigin
+			s.Corrupt = stats.CorruptAtOrigin + stats.LostAtOrigin
 		}
 		tiers = append(tiers, s)
 	}

@@ -21,9 +21,13 @@ func (n *node) inspectImage(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	ours := func(err error) error { return err }
+	if function != "" { // our record named the image, not the caller
+		ours = func(err error) error { return thaw.OurFault("inspect "+function, err) }
+	}
 	reader, err := manifest.Open(ctx, manifest.FromObjects(n.origin, id), id, nil)
 	if err != nil {
-		return nil, err
+		return nil, ours(err)
 	}
 	head := reader.Head()
 	if head.Tenant != account.ID {
@@ -36,7 +40,7 @@ func (n *node) inspectImage(r *http.Request) (any, error) {
 	}
 	touched, err := n.loader.Touched(ctx, account.ID, id)
 	if err != nil {
-		return nil, err
+		return nil, ours(err)
 	}
 	if err := report.count(ctx, reader, touched); err != nil {
 		return nil, err
@@ -51,7 +55,11 @@ func (n *node) findImage(ctx context.Context, tenant thaw.TenantID, what string)
 	if id, err := thaw.ParseImageID(what); err == nil {
 		return "", id, nil
 	}
-	if f, _, err := n.control.Get(ctx, tenant, what, ""); err == nil {
+	f, _, err := n.control.Get(ctx, tenant, what, "")
+	if err != nil && thaw.KindOf(err) != thaw.NotFound && thaw.KindOf(err) != thaw.Invalid {
+		return "", id, err
+	}
+	if err == nil {
 		if f.Code == nil {
 			return "", id, thaw.Errorf("inspect "+what, thaw.Conflict, "its image is not ready: %s %s", f.State, f.Reason)
 		}

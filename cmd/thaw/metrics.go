@@ -20,6 +20,7 @@ type metrics struct {
 	invocations *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	starts      *prometheus.HistogramVec
+	failures    *prometheus.CounterVec
 }
 
 // buckets go from a warm invocation on loopback to the longest there is.
@@ -38,7 +39,10 @@ func newMetrics() *metrics {
 			Name: "thaw_start_seconds", Help: "Time of a cold start by phase (placement, attach, sandbox, init).", Buckets: buckets,
 		}, []string{"phase"}),
 	}
-	m.registry.MustRegister(m.invocations, m.duration, m.starts,
+	m.failures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "thaw_request_failures_total", Help: "Requests answered 5xx, by surface (lambda, registry, ecr, admin) and kind of error.",
+	}, []string{"surface", "kind"})
+	m.registry.MustRegister(m.invocations, m.duration, m.starts, m.failures,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -186,11 +186,13 @@ func (n *node) ingestWorkers() int {
 }
 
 // outlast runs what writes to the origin, again and again while the origin can't be
-// reached: that is nothing the caller could repair, so the caller waits.
+// reached, or the host is short of something: that is nothing the caller could
+// repair, so the caller waits.
 func (o *bucketOrigin) outlast(ctx context.Context, tell func(error), run func() error) error {
 	for wait := originRetry; ; wait = min(2*wait, originRetryMax) {
 		err := run()
-		if o.Bucket == nil || !bucket.IsOutage(err) {
+		outage := o.Bucket != nil && bucket.IsOutage(err)
+		if !outage && !thaw.IsShortage(err) {
 			return err
 		}
 		tell(err)
@@ -199,6 +201,9 @@ func (o *bucketOrigin) outlast(ctx context.Context, tell func(error), run func()
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		case <-time.After(wait):
+		}
+		if !outage {
+			continue
 		}
 		if err := o.await(ctx, tell); err != nil {
 			return err

@@ -28,18 +28,19 @@ func (n *node) publicHandler() http.Handler {
 			if rejection, ok := errors.AsType[*sigv4.Rejection](err); ok {
 				return string(rejection.Code), rejection.Message
 			}
-			return "AccessDeniedException", err.Error()
+			return "AccessDeniedException", thaw.Tell(err)
 		},
 	})
 	functions := api.New(api.Options{Auth: verifier, Control: n.control, Invoker: invoker{n.worker}, Log: n.log})
+	toRegistry, toECR, toLambda := n.observed(surfaceRegistry, images), n.observed(surfaceECR, repositories), n.observed(surfaceLambda, functions)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
-			images.ServeHTTP(w, r)
+			toRegistry.ServeHTTP(w, r)
 		case ecr.IsRequest(r):
-			repositories.ServeHTTP(w, r)
+			toECR.ServeHTTP(w, r)
 		default:
-			functions.ServeHTTP(w, r)
+			toLambda.ServeHTTP(w, r)
 		}
 	})
 }

@@ -34,7 +34,7 @@ func (b *blob) Read(p []byte) (int, error) {
 	b.count(n)
 	switch {
 	case b.layer.Bytes > 0 && b.read > b.layer.Bytes:
-		b.failed = b.layer.corrupt("it is longer than the %d bytes promised", b.layer.Bytes)
+		b.failed = b.layer.damaged("it is longer than the %d bytes promised", b.layer.Bytes)
 	case b.read > b.limit:
 		b.failed = tooLarge(b.limit)
 	case err != nil && !errors.Is(err, io.EOF):
@@ -55,9 +55,9 @@ func (b *blob) verify() error {
 	}
 	switch {
 	case b.layer.Bytes > 0 && b.read != b.layer.Bytes:
-		return b.layer.corrupt("it ends after %d of the %d bytes promised", b.read, b.layer.Bytes)
+		return b.layer.damaged("it ends after %d of the %d bytes promised", b.read, b.layer.Bytes)
 	case !matches(b.hash, b.layer.Digest):
-		return b.layer.corrupt("the %d bytes read do not have this digest", b.read)
+		return b.layer.damaged("the %d bytes read do not have this digest", b.read)
 	}
 	return nil
 }

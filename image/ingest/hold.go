@@ -110,6 +110,11 @@ func (h *hold) close() {
 // tempFile returns a file without a name: its disk is free again once it is
 // closed, also by the death of the process.
 func tempFile(dir string) (*os.File, error) {
+	if dir != "" { // somebody may have cleaned up
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, diskError(err)
+		}
+	}
 	f, err := os.CreateTemp(dir, "thaw-ingest-")
 	if err != nil {
 		return nil, diskError(err)
@@ -125,5 +130,5 @@ func diskError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return thaw.Errorf("temporary file", thaw.Internal, "%w", err)
+	return thaw.Errorf("temporary file", thaw.KindOf(err), "%w", err)
 }

@@ -125,9 +125,9 @@ func (o Options) withDefaults() (Options, error) {
 // chunks that no manifest names.
 //
 // Errors: [thaw.Corrupt] names a layer whose bytes are not what its digests
-// say; [thaw.Invalid] a layer that is not a tar or says what no image can hold;
-// [thaw.TooLarge] an image beyond a limit; and the kinds of the layers'
-// readers, the sink, the objects and the keys.
+// say, [thaw.Lost] one that this host keeps; [thaw.Invalid] a layer that is not a tar or says what no image can hold;
+// [thaw.TooLarge] an image beyond a limit; the kinds of the layers' readers; and
+// those of the sink, the objects and the keys as [thaw.OurFault] leaves them.
 //
 // Canceling ctx ends Run promptly. Run returns only when every goroutine that
 // it started has ended.
@@ -217,7 +217,7 @@ func (g *ingest) run(ctx context.Context) (Result, error) {
 	}
 	g.hold.close() // a Sync of the whole file system would write it to the disk
 	if err := g.options.Sink.Sync(ctx); err != nil {
-		return Result{}, err
+		return Result{}, thaw.OurFault("", err)
 	}
 	return g.publish(ctx, a)
 }

@@ -24,6 +24,10 @@ type Layer struct {
 	// public domain and shared with every tenant.
 	Public bool
 
+	// Kept says that this host keeps the layer, and has checked its bytes when they
+	// came: where they are not what Digest says now, that is [thaw.Lost].
+	Kept bool
+
 	// Open returns the layer as stored, from its first byte; it may be called
 	// more than once. The reader need not verify anything. It is closed when
 	// ctx ends, also while a Read runs, which must then return soon. Errors keep
@@ -62,6 +66,14 @@ func tooLarge(limit int64) error {
 		size = fmt.Sprintf("%d GiB", limit/gib)
 	}
 	return thaw.Errorf("", thaw.TooLarge, "Uncompressed container image size exceeds %s limit", size)
+}
+
+// damaged says that the bytes as stored are not what Digest says.
+func (l Layer) damaged(format string, args ...any) error {
+	if l.Kept {
+		return thaw.Errorf("layer "+l.Digest, thaw.Lost, format, args...)
+	}
+	return l.corrupt(format, args...)
 }
 
 func (l Layer) corrupt(format string, args ...any) error {

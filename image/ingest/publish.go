@@ -25,7 +25,7 @@ func (g *ingest) publish(ctx context.Context, a *assembly) (Result, error) {
 	dek := seal.NewDEK()
 	wrapped, err := g.options.Keys.Wrap(ctx, g.options.Tenant, dek[:], head.WrapContext())
 	if err != nil {
-		return Result{}, err
+		return Result{}, thaw.OurFault("", err)
 	}
 	head.WrappedKey = wrapped
 	chunks := a.table()
@@ -34,7 +34,7 @@ func (g *ingest) publish(ctx context.Context, a *assembly) (Result, error) {
 		return Result{}, err
 	}
 	if err := g.options.Objects.PutObject(ctx, manifest.Key(id), data); err != nil {
-		return Result{}, err
+		return Result{}, thaw.OurFault("", err)
 	}
 	r := g.count(chunks)
 	r.Image, r.ImageBytes, r.LayerBytes, r.Files = id, head.ImageBytes, head.LayerBytes, int(head.Files)

@@ -131,7 +131,7 @@ func (r *reread) file(ctx context.Context, i int, f flatten.FileHeader, data io.
 	}
 	inode := r.assembly.tree.Files[w.file].Inode
 	if f.Size != inode.Size {
-		return r.layers[i].corrupt("a file of it changed while it was read twice")
+		return r.layers[i].damaged("a file of it changed while it was read twice")
 	}
 	if w.large != nil {
 		return r.sealFile(ctx, data, f.Size, r.layerDomain(i), w.large)

@@ -130,13 +130,13 @@ func (s *sealer) seal(ctx context.Context, j job, m *scratch) error {
 		return nil
 	}
 	if has, err := s.sink.Has(ctx, name); err != nil {
-		return err
+		return thaw.OurFault("", err)
 	} else if has {
 		s.counters.shared.Add(1)
 		return nil
 	}
 	if err := s.sink.Put(ctx, named); err != nil {
-		return err
+		return thaw.OurFault("", err)
 	}
 	s.mu.Lock()
 	s.known[name] = true

@@ -21,11 +21,12 @@ type Blob struct {
 }
 
 // OpenBlob opens a blob of the repository; the caller closes it. BLOB_UNKNOWN
-// and NAME_UNKNOWN say what is not there.
+// and NAME_UNKNOWN say what is not there; a blob that a manifest names and that
+// nobody deleted is [thaw.Lost].
 func (r *Repo) OpenBlob(h v1.Hash) (*Blob, error) {
 	f, err := os.Open(r.linkPath(h))
 	if isNotExist(err) {
-		return nil, r.missing(CodeBlobUnknown, "repository %q has no blob %s", r.name, h)
+		return nil, r.gone(r.linkPath(h), h, CodeBlobUnknown, "repository %q has no blob %s", r.name, h)
 	}
 	if err != nil {
 		return nil, diskError("open "+h.String(), err)
@@ -42,7 +43,7 @@ func (r *Repo) OpenBlob(h v1.Hash) (*Blob, error) {
 func (r *Repo) StatBlob(h v1.Hash) (int64, error) {
 	info, err := os.Stat(r.linkPath(h))
 	if isNotExist(err) {
-		return 0, r.missing(CodeBlobUnknown, "repository %q has no blob %s", r.name, h)
+		return 0, r.gone(r.linkPath(h), h, CodeBlobUnknown, "repository %q has no blob %s", r.name, h)
 	}
 	if err != nil {
 		return 0, diskError("stat "+h.String(), err)
@@ -184,6 +185,9 @@ func (w *Writer) place(bytes string, h v1.Hash) error {
 	if err != nil {
 		return err
 	}
+	if err := removeQuietly(deletedMark(w.linkPath(h))); err != nil {
+		return err
+	}
 	return syncDir(filepath.Join(w.dir, "blobs"))
 }
 
@@ -193,13 +197,17 @@ func (w *Writer) DeleteBlob(h v1.Hash) error {
 	lock := w.store.repoLock(&w.Repo)
 	lock.Lock()
 	defer lock.Unlock()
-	if _, err := w.StatBlob(h); err != nil {
+	if _, err := w.StatBlob(h); err != nil && thaw.KindOf(err) != thaw.Lost {
 		return err
 	}
-	if err := removeSynced(w.linkPath(h)); err != nil {
-		return diskError("delete "+h.String(), err)
+	err := w.markDeleted(w.linkPath(h), h)
+	if err == nil {
+		err = removeSynced(w.linkPath(h))
 	}
-	_, err := w.store.dropUnlinked(h)
+	if err != nil {
+		return diskErrorKeepingKind("delete "+h.String(), err)
+	}
+	_, err = w.store.dropUnlinked(h)
 	return err
 }
 

@@ -48,6 +48,9 @@ func (d disk) discard(path string) error {
 // emptyTrash frees what was discarded.
 func (d disk) emptyTrash() error {
 	entries, err := os.ReadDir(d.tmp)
+	if isNotExist(err) {
+		return nil
+	}
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), "trash.") {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(d.tmp, entry.Name())))

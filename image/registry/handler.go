@@ -10,6 +10,7 @@ import (
 	"time"
 
 	thaw "thaw.dev/thaw"
+	reqinfo "thaw.dev/thaw/internal/request"
 )
 
 const (
@@ -40,6 +41,7 @@ type request struct {
 	*handler
 	w    http.ResponseWriter
 	r    *http.Request
+	info *reqinfo.Info
 	id   Identity
 	name string // of the repository
 	ref  string // the path's last element: a digest, tag or upload
@@ -49,10 +51,12 @@ type request struct {
 // any number of elements.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	q := &request{handler: h, w: w, r: r}
+	q := &request{handler: h, w: w, r: r, info: reqinfo.Of(r.Context())}
+	w.Header()["X-Amzn-Requestid"] = []string{q.info.ID}
 	serve, err := q.route()
 	if err == nil {
 		err = q.authenticate()
+		q.info.Tenant = string(q.id.Tenant)
 	}
 	if err == nil {
 		err = serve(q)
@@ -272,9 +276,11 @@ func (q *request) fail(err error) {
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		message = refusal.Message
 	} else if status < http.StatusInternalServerError {
-		message = err.Error()
-	} else if q.r.Context().Err() == nil {
-		q.store.options.Log.Error("registry: request failed", "method", q.r.Method, "path", q.r.URL.Path, "tenant", q.id.Tenant, "err", err)
+		message = thaw.Tell(err)
+	}
+	if status >= http.StatusInternalServerError && q.r.Context().Err() == nil {
+		q.info.Err = err
+		q.store.options.Log.Error("registry: request failed", "request", q.info.ID, "method", q.r.Method, "path", q.r.URL.Path, "tenant", q.id.Tenant, "err", err)
 	}
 	if status == http.StatusUnauthorized {
 		q.w.Header().Set("WWW-Authenticate", `Basic realm="thaw"`)

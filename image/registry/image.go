@@ -116,6 +116,9 @@ func (w *Writer) putLocked(p Push, h v1.Hash, doc document) (Manifest, error) {
 	if err := w.store.disk.writeFile(m.path, header, []byte{'\n'}, p.Data); err != nil {
 		return Manifest{}, diskError("store "+h.String(), err)
 	}
+	if err := removeQuietly(deletedMark(m.path)); err != nil {
+		return Manifest{}, diskError("store "+h.String(), err)
+	}
 	for _, tag := range p.Tags {
 		if err := w.store.disk.writeFile(w.tagPath(tag), []byte(h.String())); err != nil {
 			return Manifest{}, diskError("tag "+tag, err)
@@ -191,7 +194,7 @@ func (r *Repo) Manifest(tagOrDigest string) (Manifest, error) {
 	m := Manifest{Digest: h, path: r.manifestPath(h)}
 	header, _, err := m.read(false)
 	if isNotExist(err) {
-		return Manifest{}, r.missing(CodeManifestUnknown, "repository %q has no manifest %s", r.name, h)
+		return Manifest{}, r.gone(m.path, h, CodeManifestUnknown, "repository %q has no manifest %s", r.name, h)
 	}
 	if err != nil {
 		return Manifest{}, diskError("read "+h.String(), err)
@@ -207,7 +210,7 @@ func (r *Repo) Manifest(tagOrDigest string) (Manifest, error) {
 func (r *Repo) ManifestData(m Manifest) ([]byte, error) {
 	_, data, err := m.read(true)
 	if isNotExist(err) {
-		return nil, r.missing(CodeManifestUnknown, "repository %q has no manifest %s", r.name, m.Digest)
+		return nil, r.gone(m.path, m.Digest, CodeManifestUnknown, "repository %q has no manifest %s", r.name, m.Digest)
 	}
 	if err != nil {
 		return nil, diskError("read "+m.Digest.String(), err)
@@ -370,13 +373,16 @@ func (w *Writer) DeleteManifest(h v1.Hash) error {
 		err = errors.Join(err, removeSynced(w.tagPath(tag)))
 	}
 	if err == nil {
+		err = w.markDeleted(m.path, h) // an index may name it
+	}
+	if err == nil {
 		err = removeSynced(m.path)
 	}
 	// A listing passes over referrers that are gone, so this comes last.
 	if err == nil && m.Subject != "" {
 		err = w.removeReferrer(m)
 	}
-	return diskError("delete "+h.String(), err)
+	return diskErrorKeepingKind("delete "+h.String(), err)
 }
 
 // IndexesNaming returns the digests of the repository's indexes that name h.

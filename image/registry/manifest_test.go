@@ -81,7 +81,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	}
 	for kind, want := range map[thaw.Kind]int{
 		thaw.Internal: 500, thaw.Invalid: 400, thaw.NotFound: 404, thaw.Conflict: 409, thaw.Corrupt: 500, thaw.Denied: 401,
-		thaw.TooLarge: 413, thaw.Throttled: 429, thaw.Unavailable: 503, thaw.Canceled: 503,
+		thaw.TooLarge: 413, thaw.Throttled: 429, thaw.Unavailable: 503, thaw.Canceled: 503, thaw.Lost: 500,
 	} {
 		err := thaw.Errorf("op", kind, "why")
 		if got := statusOf(CodeOf(err), thaw.KindOf(err)); got != want {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"syscall"
 
 	thaw "thaw.dev/thaw"
 )
@@ -119,21 +118,18 @@ func statusOf(code Code, kind thaw.Kind) int {
 		return http.StatusTooManyRequests
 	case thaw.Unavailable, thaw.Canceled:
 		return http.StatusServiceUnavailable
+	case thaw.Internal, thaw.Corrupt, thaw.Lost:
 	}
 	return http.StatusInternalServerError
 }
 
-// diskError gives a failed file operation its kind: a full disk is a state that
-// passes, anything else is unforeseen.
+// diskError gives a failed file operation its kind: a shortage passes, anything
+// else is unforeseen.
 func diskError(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	kind := thaw.Internal
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		kind = thaw.Unavailable
-	}
-	return &thaw.Error{Op: "registry: " + op, Kind: kind, Err: err}
+	return &thaw.Error{Op: "registry: " + op, Kind: thaw.KindOf(err), Err: err}
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

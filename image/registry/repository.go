@@ -107,7 +107,15 @@ func (r *Repo) Describe() (Repository, error) {
 	return desc, nil
 }
 
+// unknown is NAME_UNKNOWN, but where the repository's folder is there without its
+// description, or the store is gone as a whole, it is [thaw.Lost].
 func (r *Repo) unknown() error {
+	if _, err := os.Lstat(filepath.Join(r.dir, "manifests")); err == nil {
+		return lost("the description of repository %q is gone", r.name)
+	}
+	if err := r.store.Check(); err != nil {
+		return err
+	}
 	return refuse(CodeNameUnknown, "repository %q does not exist", r.name)
 }
 
@@ -285,7 +293,7 @@ func (s *Store) repositoriesOf(ctx context.Context, owner string) ([]Repository,
 		}
 		desc, err := s.repo(owner, unescapeName(entry.Name())).Describe()
 		if CodeOf(err) == CodeNameUnknown {
-			continue // deleted meanwhile
+			continue // deleted meanwhile, or not a repository
 		}
 		if err != nil {
 			return nil, err

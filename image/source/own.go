@@ -24,10 +24,18 @@ type ownRepository struct {
 func (r ownRepository) manifest(_ context.Context, tagOrDigest string) (manifest, error) {
 	m, err := r.repo.Manifest(tagOrDigest)
 	if err != nil {
-		return manifest{}, err
+		return manifest{}, ours(err)
 	}
 	data, err := r.repo.ManifestData(m)
-	return manifest{digest: m.Digest, mediaType: m.MediaType, data: data}, err
+	return manifest{digest: m.Digest, mediaType: m.MediaType, data: data}, ours(err)
+}
+
+// ours tells bytes that went bad in our own registry from a bad image.
+func ours(err error) error {
+	if thaw.KindOf(err) == thaw.Corrupt {
+		return thaw.Errorf("", thaw.Lost, "%w", err)
+	}
+	return err
 }
 
 func (r ownRepository) blob(_ context.Context, d v1.Descriptor) (body, error) {

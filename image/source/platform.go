@@ -143,6 +143,9 @@ func readConfig(ctx context.Context, repo repository, d v1.Descriptor) (*v1.Conf
 		return nil, err
 	}
 	if err := checkDigest(d.Digest, data); err != nil {
+		if _, own := repo.(ownRepository); own {
+			err = ours(err)
+		}
 		return nil, err
 	}
 	config, err := v1.ParseConfigFile(bytes.NewReader(data))

@@ -207,6 +207,7 @@ func (r *Resolver) read(ctx context.Context, repo repository, ref reference) (*I
 			MediaType: string(d.MediaType),
 			Bytes:     d.Size,
 			Public:    public,
+			Kept:      ref.host == "",
 			Open:      opener(repo, ref, d),
 		})
 	}

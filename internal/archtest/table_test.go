@@ -19,8 +19,8 @@ var table = map[string]rule{
 	"image/flatten":           {local: []string{"", "format/erofs"}},
 	"image/ingest":            {local: []string{"", "format/chunk", "format/erofs", "format/manifest", "format/seal", "image/flatten"}, external: []string{"github.com/klauspost/compress"}},
 	"image/ingest/ingesttest": {local: []string{"", "format/chunk", "format/manifest", "format/seal", "image/ingest", "internal/testkit"}, external: []string{"golang.org/x/sys"}},
-	"image/registry":          {local: []string{""}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
-	"image/registry/ecr":      {local: []string{"", "image/registry"}, external: []string{"github.com/google/go-containerregistry"}},
+	"image/registry":          {local: []string{"", "internal/request"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
+	"image/registry/ecr":      {local: []string{"", "image/registry", "internal/request"}, external: []string{"github.com/google/go-containerregistry"}},
 	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sync"}},
 
 	// The origin sees sealed bytes only.
@@ -50,7 +50,7 @@ var table = map[string]rule{
 
 	// The invoke path.
 	"invoke":                           {},
-	"invoke/api":                       {local: []string{"", "invoke/control", "tenant/sigv4"}, external: []string{"github.com/google/uuid"}},
+	"invoke/api":                       {local: []string{"", "internal/request", "invoke/control", "tenant/sigv4"}},
 	"invoke/control":                   {local: []string{"", "internal/sqlitedb", "invoke/program"}, external: []string{"github.com/google/uuid", "golang.org/x/sync"}},
 	"invoke/control/controltest":       {local: []string{"", "invoke/control"}},
 	"invoke/logs":                      {local: []string{""}},
@@ -85,9 +85,10 @@ var table = map[string]rule{
 	"internal/s3test":        {local: []string{"internal/testkit"}},
 	"internal/otlp":          {local: []string{"", "internal/trace"}, external: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/proto", "google.golang.org/protobuf"}},
 	"internal/trace":         {external: []string{"github.com/dustin/go-humanize"}},
+	"internal/request":       {external: []string{"github.com/google/uuid"}},
 	"internal/sqlitedb":      {local: []string{""}, external: []string{"modernc.org/sqlite"}},
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/request", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
 }

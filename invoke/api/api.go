@@ -13,10 +13,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"time"
 
-	"github.com/google/uuid"
-
+	"thaw.dev/thaw/internal/request"
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/tenant/sigv4"
 )
@@ -31,7 +29,8 @@ type Authenticator interface {
 type Invoker interface {
 	// Invoke runs one invocation to its end. A function that fails is no
 	// error but a Response with FunctionError. Errors: [thaw.Throttled] where
-	// no sandbox is to be had now, [thaw.Unavailable], [thaw.Internal]. ctx
+	// no sandbox is to be had now, [thaw.Unavailable], [thaw.Internal]; a kind
+	// that blames the caller is told as [thaw.Lost], see [thaw.OurFault]. ctx
 	// does not end when the client goes away.
 	Invoke(ctx context.Context, target control.Target, request Request) (*Response, error)
 }
@@ -61,10 +60,6 @@ type Options struct {
 	// Concurrency is what GetAccountSettings says of concurrent executions; 0
 	// means Lambda's 1,000.
 	Concurrency int
-
-	// Observe, if set, is told of each request: the operation's name ("" if
-	// unknown), the status and the time to answer.
-	Observe func(operation string, status int, took time.Duration)
 
 	Log *slog.Logger // nil means slog.Default()
 }
@@ -110,6 +105,7 @@ func (r route) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		panic("api: internal error: a route was served without its call")
 	}
 	c.r, c.operation = request, r.operation.name
+	c.info.Operation = r.operation.name
 	if err := r.operation.serve(r.handler, c); err != nil {
 		r.handler.fail(c, err)
 	}
@@ -121,15 +117,9 @@ type call struct {
 
 	r         *http.Request
 	identity  sigv4.Identity
+	info      *request.Info
 	requestID string
 	operation string
-	status    int
-}
-
-// WriteHeader notes the status.
-func (c *call) WriteHeader(status int) {
-	c.status = status
-	c.ResponseWriter.WriteHeader(status)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -145,8 +135,8 @@ func (c *call) function() (name, qualifier string) {
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
-	c := &call{ResponseWriter: w, r: r, requestID: uuid.NewString()}
+	info := request.Of(r.Context())
+	c := &call{ResponseWriter: w, r: r, info: info, requestID: info.ID}
 	w.Header()["X-Amzn-Requestid"] = []string{c.requestID}
 	if err := h.authenticate(c); err != nil {
 		h.fail(c, err)
@@ -155,14 +145,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		h.fail(c, unknownOperation(h, c))
 	}
-	if h.options.Observe != nil {
-		h.options.Observe(c.operation, c.status, time.Since(began))
-	}
 }
 
 func (h *Handler) authenticate(c *call) error {
 	identity, err := h.options.Auth.Verify(c.r.Context(), c.r)
-	c.identity = identity
+	c.identity, c.info.Tenant = identity, string(identity.Tenant)
 	if err == nil && identity.Service != "lambda" {
 		return &fault{status: http.StatusForbidden, problem: string(sigv4.InvalidSignature),
 			message: "Credential should be scoped to correct service: 'lambda'. "}

@@ -55,7 +55,7 @@ func faultOf(err error) *fault {
 	}
 	switch thaw.KindOf(err) {
 	case thaw.Invalid:
-		return &fault{400, string(control.InvalidParameter), err.Error()}
+		return &fault{400, string(control.InvalidParameter), thaw.Tell(err)}
 	case thaw.NotFound:
 		return &fault{404, string(control.ResourceNotFound), "The resource you requested does not exist."}
 	case thaw.Conflict:
@@ -70,7 +70,7 @@ func faultOf(err error) *fault {
 		return &fault{503, string(control.Unavailable), "The service is unable to process your request now."}
 	case thaw.Canceled:
 		return &fault{400, requestAborted, "The request was aborted."}
-	case thaw.Internal, thaw.Corrupt:
+	case thaw.Internal, thaw.Corrupt, thaw.Lost:
 	}
 	return &fault{500, serviceError, "An internal error occurred. Please try again; the server's log says more under this request's id."}
 }
@@ -104,6 +104,7 @@ func statusOf(problem string) int {
 func (h *Handler) fail(c *call, err error) {
 	f := faultOf(err)
 	if f.status >= 500 && f.status != http.StatusNotImplemented {
+		c.info.Err = err
 		h.options.Log.Error("api: request failed", "request", c.requestID, "tenant", c.identity.Tenant,
 			"operation", c.operation, "error", err)
 	}

@@ -25,6 +25,7 @@ func TestEveryKindHasAStatus(t *testing.T) {
 		thaw.Throttled:   {status: 429, problem: "TooManyRequestsException"},
 		thaw.Unavailable: {status: 503, problem: "ServiceUnavailableException"},
 		thaw.Canceled:    {status: 400, problem: "RequestAbortedException"},
+		thaw.Lost:        {status: 500, problem: "ServiceException"},
 	}
 	for kind := thaw.Kind(0); !strings.HasPrefix(kind.String(), "kind "); kind++ {
 		for _, err := range []error{

@@ -50,8 +50,9 @@ func (h *Handler) invoke(c *call) error {
 	// The function runs to its end, whether or not the client waits for it.
 	response, err := h.options.Invoker.Invoke(context.WithoutCancel(c.r.Context()), target, request)
 	if err != nil {
+		// What the invoker was given are our own records, not the client's words.
 		delete(c.Header(), "X-Amz-Executed-Version")
-		return err
+		return thaw.OurFault("", err)
 	}
 	c.respond(response)
 	return nil

@@ -13,6 +13,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	thaw "thaw.dev/thaw"
 )
 
 func TestInvoke(t *testing.T) {
@@ -152,4 +154,20 @@ func BenchmarkBareEcho(b *testing.B) {
 		b.Fatal(err)
 	}
 	benchmarkRaw(b, listener.Addr().String(), rawRequest(b, r))
+}
+
+// TestAFailedStartIsNeverTheCallersFault: of all kinds that an invoker can fail
+// with, only throttling is told as a 4xx.
+func TestAFailedStartIsNeverTheCallersFault(t *testing.T) {
+	s := newServer(t)
+	s.ready(t, "f")
+	for kind := thaw.Kind(0); !strings.HasPrefix(kind.String(), "kind "); kind++ {
+		if kind == thaw.Canceled {
+			continue // the client is gone, and reads nothing
+		}
+		a := s.do(t, ask{method: "POST", path: functions + "/f/invocations", body: `{"refuse":"` + kind.String() + `"}`})
+		if (a.status < 500) != (kind == thaw.Throttled) || strings.Contains(a.body, "secret") {
+			t.Errorf("%v is told as %d %s", kind, a.status, a.body)
+		}
+	}
 }

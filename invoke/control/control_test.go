@@ -3,11 +3,13 @@ package control_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,6 +204,9 @@ func TestFailedPreparations(t *testing.T) {
 		"denied":   {thaw.Errorf("layer", thaw.Denied, "no pull"), control.ReasonImageAccessDenied, "no pull"},
 		"away":     {thaw.Errorf("layer", thaw.Unavailable, "refused"), control.ReasonInternalError, "refused"},
 		"internal": {errors.New("disk /secret/path is full"), control.ReasonInternalError, "internal error"},
+		"lost":     {thaw.Errorf("layer", thaw.Lost, "/secret/blob is gone"), control.ReasonInternalError, "internal error"},
+		"full": {thaw.Errorf("temporary file", thaw.Unavailable, "%w", &fs.PathError{Op: "write", Path: "/secret/hold", Err: syscall.ENOSPC}),
+			control.ReasonInternalError, "no space left on device"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -213,7 +218,7 @@ func TestFailedPreparations(t *testing.T) {
 			if f.State != control.Failed || f.ReasonCode != test.code || !strings.Contains(f.Reason, test.text) || strings.Contains(f.Reason, "secret") {
 				t.Errorf("created as %s, %s: %s", f.State, f.ReasonCode, f.Reason)
 			}
-			if tries := w.images.Prepared(digest); (tries > 1) != (name == "away") {
+			if tries := w.images.Prepared(digest); (tries > 1) != (name == "away" || name == "full") {
 				t.Errorf("tried %d times", tries)
 			}
 			_, err := w.ResolveInvoke(t.Context(), alice, "f", "")

@@ -147,11 +147,11 @@ func (c *Control) resolve(ctx context.Context, op string, tenant thaw.TenantID, 
 	case thaw.NotFound:
 		return nil, problem(op, thaw.Invalid, InvalidParameter, "Source image %s does not exist. Provide a valid source image.", ref)
 	case thaw.Invalid, thaw.TooLarge, thaw.Corrupt:
-		return nil, problem(op, thaw.Invalid, InvalidParameter, "Source image %s is not valid. Provide a valid source image. (%v)", ref, err)
+		return nil, problem(op, thaw.Invalid, InvalidParameter, "Source image %s is not valid. Provide a valid source image. (%s)", ref, thaw.Tell(err))
 	case thaw.Denied:
-		return nil, problem(op, thaw.Denied, AccessDenied, "Lambda does not have permission to access the image %s. (%v)", ref, err)
+		return nil, problem(op, thaw.Denied, AccessDenied, "Lambda does not have permission to access the image %s. (%s)", ref, thaw.Tell(err))
 	case thaw.Unavailable, thaw.Throttled:
-		return nil, problem(op, thaw.Unavailable, Unavailable, "Source image %s can't be read now: %v", ref, err)
+		return nil, problem(op, thaw.Unavailable, Unavailable, "Source image %s can't be read now: %s", ref, thaw.Tell(err))
 	}
 	return nil, thaw.Wrap(op, err)
 }

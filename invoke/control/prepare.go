@@ -179,15 +179,16 @@ func (f *Function) settle(next Code, failure error) {
 func reasonFor(err error) (ReasonCode, string) {
 	switch thaw.KindOf(err) {
 	case thaw.TooLarge:
-		return ReasonInvalidImage, "SizeLimitExceeded: " + err.Error()
+		return ReasonInvalidImage, "SizeLimitExceeded: " + thaw.Tell(err)
 	case thaw.Invalid, thaw.Corrupt:
-		return ReasonInvalidImage, "The image can't be used: " + err.Error()
+		return ReasonInvalidImage, "The image can't be used: " + thaw.Tell(err)
 	case thaw.NotFound:
-		return ReasonImageDeleted, "The image, or a part of it, does not exist any more: " + err.Error()
+		return ReasonImageDeleted, "The image, or a part of it, does not exist any more: " + thaw.Tell(err)
 	case thaw.Denied:
-		return ReasonImageAccessDenied, "The registry denies access to the image: " + err.Error()
+		return ReasonImageAccessDenied, "The registry denies access to the image: " + thaw.Tell(err)
 	case thaw.Unavailable, thaw.Throttled:
-		return ReasonInternalError, "The image could not be read: " + err.Error()
+		return ReasonInternalError, "The image could not be read: " + thaw.Tell(err)
+	case thaw.Internal, thaw.Conflict, thaw.Canceled, thaw.Lost:
 	}
 	return ReasonInternalError, "An internal error occurred while the image was prepared."
 }

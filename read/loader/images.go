@@ -71,12 +71,16 @@ func (f *imageFile) open(ctx context.Context) (*view.View, error) {
 	if f.view == nil {
 		v, err := view.Open(ctx, f.tenant, f.id, f.options)
 		if err != nil {
-			return nil, err
+			return nil, ourFault(err)
 		}
 		f.view = v
 	}
 	return f.view, nil
 }
+
+// ourFault is for what a mounted image lacks, which its reader did not name. A
+// program that is told "no such file" would believe it.
+func ourFault(err error) error { return thaw.OurFault("", err) }
 
 // Size returns the length of the image.
 func (f *imageFile) Size(ctx context.Context) (int64, error) {
@@ -93,8 +97,11 @@ func (f *imageFile) Read(ctx context.Context, off int64, n int) ([][]byte, error
 	if err != nil {
 		return nil, err
 	}
+	var pieces [][]byte
 	if w := f.start.Load(); w != nil {
-		return w.read(ctx, v, off, n)
+		pieces, err = w.read(ctx, v, off, n)
+	} else {
+		pieces, err = v.Read(ctx, off, n)
 	}
-	return v.Read(ctx, off, n)
+	return pieces, ourFault(err)
 }

@@ -25,7 +25,7 @@ func errnoOf(err error) syscall.Errno {
 		return syscall.EACCES
 	case thaw.Canceled:
 		return syscall.EINTR
-	case thaw.Internal, thaw.Conflict, thaw.Corrupt, thaw.TooLarge, thaw.Throttled, thaw.Unavailable:
+	case thaw.Internal, thaw.Conflict, thaw.Corrupt, thaw.TooLarge, thaw.Throttled, thaw.Unavailable, thaw.Lost:
 		return syscall.EIO
 	}
 	return syscall.EIO

@@ -109,11 +109,11 @@ func orDefault[T comparable](v, fallback T) T {
 // isFinal reports that asking the origin again at once would not help.
 func isFinal(err error) bool {
 	k := thaw.KindOf(err)
-	return k == thaw.Corrupt || k == thaw.NotFound
+	return k == thaw.Corrupt || k == thaw.Lost
 }
 
 // Get returns the chunk from the nearest tier that has it. Errors are the
-// origin's, and [thaw.Unavailable] or [thaw.Canceled] where ctx or the fetch's
+// origin's, [thaw.Lost] where it has no such chunk, and [thaw.Unavailable] or [thaw.Canceled] where ctx or the fetch's
 // bound ended first.
 func (s *Stack) Get(ctx context.Context, name thaw.ChunkName) (thaw.SealedChunk, error) {
 	return s.get(ctx, name, s.opts.Origin)
@@ -196,7 +196,7 @@ func (s *Stack) fetch(ctx context.Context, name thaw.ChunkName, origin thaw.Chun
 	sealed, err := origin.Get(ctx, name)
 	if err != nil {
 		s.failed(ctx, name, err, time.Since(begin))
-		return nil, err
+		return nil, thaw.OurFault("", err) // a manifest names it
 	}
 	s.origin.hit(len(sealed), begin)
 	note(ctx, OriginName, len(sealed), begin)
@@ -211,7 +211,7 @@ func (s *Stack) failed(ctx context.Context, name thaw.ChunkName, err error, took
 		s.badAtOrigin.Add(1)
 		s.origin.errors.Add(1)
 		s.opts.Log.ErrorContext(ctx, "ALARM: the origin holds a corrupt chunk", "chunk", name, "err", err)
-	case thaw.NotFound:
+	case thaw.NotFound, thaw.Lost:
 		s.lostAtOrigin.Add(1)
 		s.origin.errors.Add(1)
 		s.opts.Log.ErrorContext(ctx, "ALARM: the origin lacks a chunk that an image names", "chunk", name, "err", err)

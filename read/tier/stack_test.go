@@ -223,6 +223,20 @@ func TestCorruptAtOriginIsAnAlarm(t *testing.T) {
 	})
 }
 
+// TestAMissingChunkIsLost: a manifest names it, so it is an alarm and the host's
+// fault.
+func TestAMissingChunkIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, names := newOrigin(time.Second, "one")
+		o.fail = func(thaw.ChunkName) error { return thaw.Errorf("origin", thaw.NotFound, "none") }
+		s := tier.New(tier.Options{Origin: o, Log: slog.New(slog.DiscardHandler)})
+		_, err := s.Get(t.Context(), names[0])
+		if st := s.Stats(); thaw.KindOf(err) != thaw.Lost || st.LostAtOrigin != 1 || st.Find(tier.OriginName).Errors != 1 {
+			t.Errorf("%v, %+v", err, st)
+		}
+	})
+}
+
 // far is a cache beyond a network: it can't tell what it has.
 type far struct{ *cache }
 

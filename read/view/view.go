@@ -58,7 +58,8 @@ type View struct {
 
 // Open opens the image of that id for tenant. Errors: [thaw.NotFound] where
 // there is no such image, [thaw.Denied] where it belongs to another tenant,
-// [thaw.Corrupt], and what the store and the keys fail with.
+// [thaw.Lost] where the tenant's keys are missing or don't open it,
+// [thaw.Corrupt], and what the store fails with.
 func Open(ctx context.Context, tenant thaw.TenantID, id thaw.ImageID, o Options) (*View, error) {
 	op := "view: open " + id.String()
 	v := &View{id: id, tenant: tenant, options: o}
@@ -75,9 +76,10 @@ func (v *View) unwrap(ctx context.Context, h manifest.Head) (manifest.Cipher, er
 	if h.Tenant != v.tenant {
 		return nil, thaw.Errorf("unwrap", thaw.Denied, "the image is not tenant %s's", v.tenant)
 	}
+	// Whose image it is was checked: a key that does not open it is ours to mend.
 	dek, err := v.options.Keys.Unwrap(ctx, h.Tenant, h.WrappedKey, h.WrapContext())
 	if err != nil {
-		return nil, err
+		return nil, thaw.OurFault("", err)
 	}
 	if len(dek) != 32 {
 		return nil, thaw.Errorf("unwrap", thaw.Corrupt, "the data key has %d bytes, not 32", len(dek))

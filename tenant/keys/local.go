@@ -18,10 +18,12 @@ package keys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -113,28 +115,49 @@ func (l *Local) Wrap(ctx context.Context, tenant thaw.TenantID, key, context []b
 	op := "keys: wrap for " + string(tenant)
 	r, err := l.ring(ctx, tenant, true)
 	if err != nil {
-		return nil, thaw.Wrap(op, err)
+		return nil, thaw.OurFault(op, err)
 	}
 	wrapped, err := r.aead.Encrypt(key, associatedData(tenant, context))
 	return wrapped, thaw.Wrap(op, err)
 }
 
-// Unwrap implements [thaw.KeyWrapper]. A tenant without a key set is
-// [thaw.Denied], as is any wrapped key that its key set does not open.
+// Unwrap implements [thaw.KeyWrapper]. A tenant's key set that is missing is
+// [thaw.Lost], since a key was wrapped with it; a wrapped key that the key set
+// does not open is [thaw.Denied].
 func (l *Local) Unwrap(ctx context.Context, tenant thaw.TenantID, wrapped, context []byte) ([]byte, error) {
 	op := "keys: unwrap for " + string(tenant)
 	r, err := l.ring(ctx, tenant, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, thaw.Errorf(op, thaw.Denied, "the tenant has no keys here")
+		return nil, thaw.Errorf(op, thaw.Lost, "the tenant's key set is gone: restore it from a backup (%w)", err)
 	}
 	if err != nil {
-		return nil, thaw.Wrap(op, err)
+		return nil, thaw.OurFault(op, err)
 	}
 	key, err := r.aead.Decrypt(wrapped, associatedData(tenant, context))
 	if err != nil {
 		return nil, thaw.Errorf(op, thaw.Denied, "the key was not wrapped for this tenant and context")
 	}
 	return key, nil
+}
+
+// Check looks whether the salt secret is what it was when the directory was opened,
+// and whether these tenants, who must have one, have a key set that can be used.
+// It is cheap: a key set is read where its file has changed.
+func (l *Local) Check(tenants []thaw.TenantID) error {
+	const op = "keys: check"
+	file, err := readPrivate(filepath.Join(l.dir, saltFile))
+	if err != nil {
+		return thaw.OurFault(op, err)
+	}
+	if !strings.Contains(string(file.data), hex.EncodeToString(l.salt)) {
+		return thaw.Errorf(op, thaw.Lost, "%s holds another secret than when the server started", saltFile)
+	}
+	for _, tenant := range tenants {
+		if _, err := l.ring(context.Background(), tenant, false); err != nil {
+			return thaw.OurFault(op+" of "+string(tenant), err)
+		}
+	}
+	return nil
 }
 
 // path also keeps tenants from naming other files.
@@ -155,8 +178,12 @@ func (l *Local) ring(ctx context.Context, tenant thaw.TenantID, create bool) (ri
 	if err != nil {
 		return ring{}, err
 	}
+	l.mu.Lock()
+	r, ok := l.rings[tenant]
+	l.mu.Unlock()
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) && create {
+	// A key set that was there is not made anew: it is to be restored.
+	if errors.Is(err, fs.ErrNotExist) && create && !ok {
 		if err := createKeyset(l.dir, path); err != nil {
 			return ring{}, err
 		}
@@ -165,9 +192,6 @@ func (l *Local) ring(ctx context.Context, tenant thaw.TenantID, create bool) (ri
 	if err != nil {
 		return ring{}, err
 	}
-	l.mu.Lock()
-	r, ok := l.rings[tenant]
-	l.mu.Unlock()
 	if ok && sameFile(r.file, info) {
 		return r, nil
 	}

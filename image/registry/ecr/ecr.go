@@ -12,7 +12,6 @@
 package ecr
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
+	"thaw.dev/thaw/internal/request"
 )
 
 const (
@@ -131,7 +131,7 @@ func operations() map[string]operation {
 // ServeHTTP does the operation that the request's target names.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	w.Header().Set("X-Amzn-Requestid", rand.Text())
+	w.Header().Set("X-Amzn-Requestid", request.Of(r.Context()).ID)
 	out, err := h.serve(r)
 	status := http.StatusOK
 	if err != nil {
@@ -155,6 +155,8 @@ func (h *handler) serve(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	info := request.Of(r.Context())
+	info.Tenant, info.Operation = string(tenant), name
 	if r.ContentLength < 0 || r.ContentLength > largeBodyBytes {
 		select {
 		case h.large <- struct{}{}:

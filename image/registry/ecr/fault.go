@@ -7,6 +7,7 @@ import (
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
+	"thaw.dev/thaw/internal/request"
 )
 
 // problem is an error of the API: its type is what clients decide by.
@@ -70,9 +71,9 @@ func (h *handler) explain(r *http.Request, err error) (int, *problem) {
 	}
 	switch thaw.KindOf(err) {
 	case thaw.Invalid, thaw.TooLarge:
-		return http.StatusBadRequest, &problem{Type: "InvalidParameterException", Message: err.Error()}
+		return http.StatusBadRequest, &problem{Type: "InvalidParameterException", Message: thaw.Tell(err)}
 	case thaw.Throttled:
-		return http.StatusBadRequest, &problem{Type: "LimitExceededException", Message: err.Error()}
+		return http.StatusBadRequest, &problem{Type: "LimitExceededException", Message: thaw.Tell(err)}
 	case thaw.Denied:
 		code, message := "UnrecognizedClientException", "The security token included in the request is invalid."
 		if h.DeniedCode != nil {
@@ -83,7 +84,9 @@ func (h *handler) explain(r *http.Request, err error) (int, *problem) {
 		return http.StatusForbidden, &problem{Type: code, Message: message}
 	}
 	if r.Context().Err() == nil {
-		h.Log.Error("ecr: request failed", "target", r.Header.Get("X-Amz-Target"), "err", err)
+		info := request.Of(r.Context())
+		info.Err = err
+		h.Log.Error("ecr: request failed", "request", info.ID, "tenant", info.Tenant, "target", r.Header.Get("X-Amz-Target"), "err", err)
 	}
 	return http.StatusInternalServerError, &problem{Type: "ServerException", Message: "the registry failed; try again"}
 }

@@ -1,0 +1,35 @@
+// Package request is what the handlers of a server say of a request to whoever
+// counts and logs it: one [Info] travels with the request's context, is made by
+// the outermost handler, and is read by it when the answer is out. It holds
+// nothing secret.
+package request
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+)
+
+// Info is one request. It belongs to the goroutine that serves the request.
+type Info struct {
+	ID        string // a UUID
+	Tenant    string // "" until it is authenticated
+	Operation string // "" where the path says it
+	Err       error  // why the answer is an error, if it is the host's fault
+}
+
+type key struct{}
+
+// With returns a context that carries a new Info, and that.
+func With(ctx context.Context) (context.Context, *Info) {
+	info := &Info{ID: uuid.NewString()}
+	return context.WithValue(ctx, key{}, info), info
+}
+
+// Of returns the Info that ctx carries, or a new one that nobody reads.
+func Of(ctx context.Context) *Info {
+	if info, ok := ctx.Value(key{}).(*Info); ok {
+		return info
+	}
+	return &Info{ID: uuid.NewString()}
+}
