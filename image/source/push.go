@@ -2,6 +2,8 @@ package source
 
 import (
 	"context"
+	"net/http"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -13,12 +15,26 @@ import (
 // pushJobs is how many layers are pushed at once, as docker and the library do.
 const pushJobs = 4
 
+// lostIsAbsent has a layer sent again that the registry can't say whether it has:
+// ours answers so for one that it has lost.
+type lostIsAbsent struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (t lostIsAbsent) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.RoundTripper.RoundTrip(r)
+	if err == nil && r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/blobs/") && resp.StatusCode == http.StatusInternalServerError {
+		resp.StatusCode, resp.Status = http.StatusNotFound, "404 Not Found"
+	}
+	return resp, err
+}
+
 // Push writes an image that [LoadLocal] opened to a registry, whole: with its
 // non-distributable layers, without which it can't be run, and with layers that
 // the registry has lost although it has the manifest. The library by itself
 // leaves out both. A channel of progress among the options is left open.
 func Push(ctx context.Context, ref name.Reference, image v1.Image, options ...remote.Option) error {
-	pusher, err := remote.NewPusher(append(options, remote.WithContext(ctx), remote.WithNondistributable, remote.WithUserAgent("thaw"))...)
+	pusher, err := remote.NewPusher(append(options, remote.WithContext(ctx), remote.WithNondistributable, remote.WithUserAgent("thaw"),
+		remote.WithTransport(lostIsAbsent{remote.DefaultTransport}))...)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -95,6 +96,22 @@ func TestPushHeals(t *testing.T) {
 		if err := repo.DeleteBlob(digest); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := source.Push(t.Context(), ref, image, login(alice)); err != nil {
+		t.Fatal(err)
+	}
+	links, err := filepath.Glob(filepath.Join(reg.dir, "repos", "*", "app", "blobs", "sha256-*"))
+	if err != nil || len(links) == 0 {
+		t.Fatal(links, err)
+	}
+	for _, link := range links { // behind the registry's back
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
+	if _, err := resolver.Resolve(t.Context(), alice, ref.String()); thaw.KindOf(err) != thaw.Lost || strings.Contains(thaw.Tell(err), reg.dir) {
+		t.Errorf("an image whose layers are lost: %v: %v", thaw.KindOf(err), err)
 	}
 	if err := source.Push(t.Context(), ref, image, login(alice)); err != nil {
 		t.Fatal(err)

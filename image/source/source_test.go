@@ -38,6 +38,7 @@ const (
 type own struct {
 	store *registry.Store
 	host  string
+	dir   string // of the store
 }
 
 func startOwn(t *testing.T) *own {
@@ -60,7 +61,7 @@ func startOwn(t *testing.T) *own {
 	}
 	s := httptest.NewServer(registry.NewHandler(store, registry.BasicAuth(tokens, lookup), tokens))
 	t.Cleanup(s.Close)
-	return &own{store, strings.TrimPrefix(s.URL, "http://")}
+	return &own{store, strings.TrimPrefix(s.URL, "http://"), o.Dir}
 }
 
 // lookup takes a tenant's id for its access key and for its secret.
