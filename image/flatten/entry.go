@@ -53,6 +53,7 @@ const (
 const (
 	whiteoutPrefix = ".wh."
 	whiteoutOpaque = ".wh..wh..opq"
+	aufsPrefix     = ".wh..wh." // of all other names
 )
 
 // maxID is the largest owner: one more is "no change" to chown.
@@ -63,15 +64,18 @@ func parseEntry(o ScanOptions, h *tar.Header) (entry, error) {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return entry{}, nil // defaults for archives that git made; none of them is kept
 	}
-	name, why := cleanName(h.Name, o.AbsoluteNames)
+	name, why := cleanName(h.Name)
 	if why != "" {
 		return entry{}, invalid(o.Name, h.Name, "%s", why)
+	}
+	if strings.HasPrefix(name, aufsPrefix) && name != whiteoutOpaque {
+		return entry{}, nil // at the root AUFS kept what is its own, and old builders packed it; docker skips it too
 	}
 	e := entry{name: name}
 	if base := path.Base(name); strings.HasPrefix(base, whiteoutPrefix) {
 		return parseWhiteout(o, e, base)
 	}
-	if why := e.setType(o, h); why != "" {
+	if why := e.setType(h); why != "" {
 		return entry{}, invalid(o.Name, h.Name, "%s", why)
 	}
 	if name == "" && e.kind != kindDir {
@@ -101,7 +105,7 @@ func parseWhiteout(o ScanOptions, e entry, base string) (entry, error) {
 }
 
 // setType sets what depends on the entry's type, or says what is wrong.
-func (e *entry) setType(o ScanOptions, h *tar.Header) string {
+func (e *entry) setType(h *tar.Header) string {
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse: //nolint:staticcheck // the old type is still met
 		e.kind, e.mode, e.size = kindRegular, modeRegular, h.Size
@@ -113,7 +117,7 @@ func (e *entry) setType(o ScanOptions, h *tar.Header) string {
 			return "is a symbolic link to a name that is empty or too long"
 		}
 	case tar.TypeLink:
-		link, why := cleanName(h.Linkname, o.AbsoluteNames)
+		link, why := cleanName(h.Linkname)
 		if why == "" && link == "" {
 			why = "is the root"
 		}
@@ -163,17 +167,15 @@ func (e *entry) setAttributes(h *tar.Header) string {
 }
 
 // cleanName returns the name as elements separated by single slashes, "" for
-// the root, or says what is wrong with it.
-func cleanName(name string, absolute bool) (clean, why string) {
-	relative := strings.TrimLeft(name, "/")
-	clean = path.Clean(relative)
+// the root, or says what is wrong with it. A name with a slash at its front is
+// below the root like any other, as in containerd, docker and umoci.
+func cleanName(name string) (clean, why string) {
+	clean = path.Clean(strings.TrimLeft(name, "/"))
 	switch {
 	case clean == ".":
 		return "", "" // also "/", which some builders write for the root
 	case clean == ".." || strings.HasPrefix(clean, "../"):
 		return "", "leaves the image by \"..\""
-	case relative != name && !absolute:
-		return "", "has an absolute name: names in a layer are relative to the image's root"
 	case len(clean) > maxNameBytes:
 		return "", "has a name of more than 4095 bytes"
 	case strings.IndexByte(clean, 0) >= 0:

@@ -18,7 +18,10 @@
 //     the tree: an absolute target begins at its root, and ".." stops there;
 //   - a hard link is another name of the inode that its target is at that
 //     moment, from whichever layer, a symbolic link itself included;
-//   - names are cleaned lexically first, as "a/../b" to "b".
+//   - names are cleaned lexically first, as "a/../b" to "b", and a slash at
+//     their front, or at the front of a hard link's target, means nothing;
+//   - attributes that overlayfs made ("trusted.overlay.", "user.overlay.") are
+//     dropped, and so are AUFS's own files at the root (".wh..wh.").
 //
 // Where umoci depends on the time of day or the umask, flatten does not: a
 // directory that no entry describes has mode 0755, owner 0:0 and time 0 (and

@@ -91,6 +91,46 @@ func TestGlobalHeaders(t *testing.T) {
 	}
 }
 
+// TestHostsAttributes: what belongs to the host that a layer was made on is left
+// out, in every form that overlayfs has.
+func TestHostsAttributes(t *testing.T) {
+	records := map[string]string{}
+	for _, name := range []string{
+		"trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay.metacopy", "trusted.overlay.origin", "trusted.overlay.impure",
+		"trusted.overlay.overlay.opaque", "user.overlay.opaque", "user.overlay.redirect", "security.selinux", "user.", "system.nfs4_acl", "com.apple.x",
+		"trusted.overlayed", "user.overlays", "trusted.kept", "user.kept",
+	} {
+		records["SCHILY.xattr."+name] = "y"
+	}
+	for _, h := range []tar.Header{{Typeflag: tar.TypeDir, Name: "x/"}, {Typeflag: tar.TypeReg, Name: "x"}, {Typeflag: tar.TypeSymlink, Name: "x", Linkname: "y"}, {Typeflag: tar.TypeDir, Name: "./"}} {
+		h.PAXRecords = records
+		in := merge(t, testkit.NewTar(t).Add(h, "").Bytes()).Root
+		if h.Name != "./" {
+			in = in.Entries[0].Inode
+		}
+		var got []string
+		for _, x := range in.Xattrs {
+			got = append(got, x.Name)
+		}
+		if want := []string{"trusted.kept", "trusted.overlayed", "user.kept", "user.overlays"}; !slices.Equal(got, want) {
+			t.Errorf("%c: %q, want %q", h.Typeflag, got, want)
+		}
+	}
+}
+
+// TestAUFS: what AUFS kept at the root of a layer is not part of the image.
+func TestAUFS(t *testing.T) {
+	low := testkit.NewTar(t).File("a", "a").Bytes()
+	high := testkit.NewTar(t).File(".wh..wh.aufs", "").Dir(".wh..wh.orph", 0o700).Dir("./.wh..wh.plnk", 0o700).File("/.wh..wh.plnk/12.34", "x").File("b", "b").Bytes()
+	var got []string
+	for _, e := range merge(t, low, high).Root.Entries {
+		got = append(got, e.Name)
+	}
+	if want := []string{"a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestMountPoints(t *testing.T) {
 	has := func(tree *flatten.Tree, path string) *erofs.Inode {
 		in := tree.Root

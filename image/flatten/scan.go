@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"thaw.dev/thaw"
@@ -13,10 +14,6 @@ import (
 type ScanOptions struct {
 	Name       string // how errors name the layer: its digest
 	MaxEntries int    // 0 means [DefaultMaxEntries]; a layer of more is [thaw.TooLarge]
-
-	// AbsoluteNames takes names with a leading slash relative to the root
-	// instead of refusing them.
-	AbsoluteNames bool
 
 	// File gets the bytes of each regular file that has any, in the order of
 	// the tar, holes of sparse files as zeros: their size is no measure of the
@@ -64,6 +61,7 @@ func Scan(ctx context.Context, r io.Reader, o ScanOptions) (*Layer, error) {
 	}
 	l := &Layer{name: o.Name}
 	tr := tar.NewReader(r)
+	last := "" // the entry before the one being read
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, thaw.Wrap(op(o.Name), err)
@@ -73,8 +71,9 @@ func Scan(ctx context.Context, r io.Reader, o ScanOptions) (*Layer, error) {
 			return l, nil
 		}
 		if err != nil {
-			return nil, tarError(o.Name, err)
+			return nil, tarError(o.Name, last, err)
 		}
+		last = h.Name
 		e, err := parseEntry(o, h)
 		if err != nil {
 			return nil, err
@@ -109,20 +108,25 @@ func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
 	}
 	err := o.File(FileHeader{Ordinal: int(e.ordinal), Name: e.name, Size: e.size}, r)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return tarError(l.name, err) // of r, unless it has a kind
+		return tarError(l.name, e.name, err) // of r, unless it has a kind
 	}
 	return err
 }
 
 // tarError classes what went wrong with reading the tar: errors that the
-// reader has given a kind are its own, anything else is a bad tar.
-func tarError(layer string, err error) error {
+// reader has given a kind are its own, anything else is a bad tar. at is the
+// entry that was begun last.
+func tarError(layer, at string, err error) error {
+	where := "at its first entry"
+	if at != "" {
+		where = fmt.Sprintf("in or behind entry %.300q", at)
+	}
 	_, kind := errors.AsType[*thaw.Error](err)
 	switch {
 	case kind, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return thaw.Errorf(op(layer), thaw.Invalid, "the tar ends within an entry")
+		return thaw.Errorf(op(layer), thaw.Invalid, "the tar ends within an entry, %s", where)
 	}
-	return thaw.Errorf(op(layer), thaw.Invalid, "it is not a well-formed tar: %w", err)
+	return thaw.Errorf(op(layer), thaw.Invalid, "it is not a well-formed tar %s: %w", where, err)
 }

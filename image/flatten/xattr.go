@@ -19,7 +19,8 @@ const (
 
 // setXattrs takes the extended attributes from the PAX records, or says what is
 // wrong with them. Left out are those that belong to the host a layer was made
-// on and those of other systems, as in umoci.
+// on (overlayfs's, SELinux's) and those of other systems. What is kept is there
+// to be read: the sandbox's mounts are nosuid, so that no attribute gives rights.
 func (e *entry) setXattrs(records map[string]string) string {
 	total := 0
 	for key, value := range records {
@@ -47,8 +48,11 @@ func (e *entry) setXattrs(records map[string]string) string {
 }
 
 func (e *entry) keepsXattr(name string) bool {
+	if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+		return false // what overlayfs once wrote beside a layer would lead another one astray
+	}
 	switch name {
-	case "security.selinux", "trusted.overlay.opaque", "user.", "trusted.", "security.":
+	case "security.selinux", "user.", "trusted.", "security.":
 		return false
 	case aclAccess:
 		return e.kind != kindSymlink

@@ -36,7 +36,7 @@ func (b *blob) Read(p []byte) (int, error) {
 	case b.layer.Bytes > 0 && b.read > b.layer.Bytes:
 		b.failed = b.layer.damaged("it is longer than the %d bytes promised", b.layer.Bytes)
 	case b.read > b.limit:
-		b.failed = tooLarge(b.limit)
+		b.failed = b.layer.tooLarge(b.limit)
 	case err != nil && !errors.Is(err, io.EOF):
 		if b.failed = b.ended(); b.failed == nil { // ended, raw is closed and says only that
 			b.failed = sourceError(b.layer, err)

@@ -18,24 +18,38 @@ import (
 // attribute of every file.
 func TestFidelity(t *testing.T) {
 	for name, tars := range ingesttest.Cases(t) {
-		t.Run(name, func(t *testing.T) {
-			var blobs []testkit.Blob
-			for i, data := range tars {
-				if i%2 == 0 {
-					blobs = append(blobs, testkit.GzipLayer(t, data))
-				} else {
-					blobs = append(blobs, testkit.PlainLayer(data))
-				}
-			}
-			want := umoci(t, blobs...)
-			w := newWorld(t)
-			r := w.mustRun(t, w.options(), private(blobs...)...)
-			got := w.mounted(t, r.Image)
-			forgetUnsaid(got, want)
-			report(t, ingesttest.Diff(got, want, added(want)))
-			emptyDir(t, w.temp)
-		})
+		t.Run(name, func(t *testing.T) { compareWithUmoci(t, tars) })
 	}
+}
+
+// TestNastyTrees is the same for what tools and people make that is odd.
+func TestNastyTrees(t *testing.T) {
+	cases := ingesttest.Nasty(t)
+	if len(cases) < 100 {
+		t.Errorf("%d trees", len(cases))
+	}
+	for name, tars := range cases {
+		t.Run(name, func(t *testing.T) { compareWithUmoci(t, tars) })
+	}
+}
+
+func compareWithUmoci(t *testing.T, tars [][]byte) {
+	t.Helper()
+	var blobs []testkit.Blob
+	for i, data := range tars {
+		if i%2 == 0 {
+			blobs = append(blobs, testkit.GzipLayer(t, data))
+		} else {
+			blobs = append(blobs, testkit.PlainLayer(data))
+		}
+	}
+	want := umoci(t, blobs...)
+	w := newWorld(t)
+	r := w.mustRun(t, w.options(), private(blobs...)...)
+	got := w.mounted(t, r.Image)
+	forgetUnsaid(got, want)
+	report(t, ingesttest.Diff(got, want, added(want)))
+	emptyDir(t, w.temp)
 }
 
 // forgetUnsaid removes from want what umoci takes from the clock, since no

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,15 +84,24 @@ func (w *world) names(t testing.TB) []string {
 // umoci unpacks an image as the reference does and returns its tree.
 func umoci(t *testing.T, layers ...testkit.Blob) map[string]ingesttest.Node {
 	t.Helper()
+	tree, err := tryUmoci(t, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func tryUmoci(t *testing.T, layers ...testkit.Blob) (map[string]ingesttest.Node, error) {
+	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.RequireTool(t, "umoci")
 	dir := t.TempDir()
 	testkit.WriteLayout(t, filepath.Join(dir, "oci"), "latest", layers...)
 	out, err := exec.CommandContext(t.Context(), "umoci", "unpack", "--image", filepath.Join(dir, "oci")+":latest", filepath.Join(dir, "bundle")).CombinedOutput()
 	if err != nil {
-		t.Fatalf("umoci: %v\n%s", err, out)
+		return nil, fmt.Errorf("umoci: %w\n%s", err, out)
 	}
-	return ingesttest.ReadTree(t, filepath.Join(dir, "bundle", "rootfs"))
+	return ingesttest.ReadTree(t, filepath.Join(dir, "bundle", "rootfs")), nil
 }
 
 // mounted returns the tree of an ingested image as the kernel shows it.

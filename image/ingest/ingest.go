@@ -53,10 +53,6 @@ type Options struct {
 	// it holds: all tenants share all chunks.
 	OneDomain bool
 
-	// AbsoluteNames takes names with a leading slash in a layer relative to the
-	// image's root, as docker does, instead of refusing them.
-	AbsoluteNames bool
-
 	Workers   int    // goroutines that seal and store, half of whom wait for the disk; default 2 GOMAXPROCS
 	TempDir   string // for the temporary file, which is never visible; default os.TempDir
 	MaxBytes  int64  // of the layers uncompressed, and of the files in them; default thaw.MaxImageBytes

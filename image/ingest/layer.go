@@ -45,11 +45,10 @@ func checkLayers(layers []Layer, limit int64) error {
 			return thaw.Errorf("", thaw.Invalid, "layer %d has the digests %.100q and %.100q, which are not sha256 or sha512", i, l.Digest, l.DiffID)
 		}
 		if l.isPlain() {
-			plain += max(l.Bytes, 0)
+			if plain += max(l.Bytes, 0); plain > limit {
+				return l.tooLarge(limit)
+			}
 		}
-	}
-	if plain > limit {
-		return tooLarge(limit)
 	}
 	return nil
 }
@@ -58,14 +57,15 @@ func checkLayers(layers []Layer, limit int64) error {
 // then, its two digests are of the same bytes.
 func (l Layer) isPlain() bool { return l.Digest == l.DiffID }
 
-// tooLarge is in Lambda's words, as those who deploy to it have seen them.
-func tooLarge(limit int64) error {
+// tooLarge is in Lambda's words, as those who deploy to it have seen them. The
+// layer is the one that goes beyond the limit, with those read before it.
+func (l Layer) tooLarge(limit int64) error {
 	const gib = 1 << 30
 	size := fmt.Sprintf("%d byte", limit)
 	if limit%gib == 0 {
 		size = fmt.Sprintf("%d GiB", limit/gib)
 	}
-	return thaw.Errorf("", thaw.TooLarge, "Uncompressed container image size exceeds %s limit", size)
+	return thaw.Errorf("layer "+l.Digest, thaw.TooLarge, "Uncompressed container image size exceeds %s limit", size)
 }
 
 // damaged says that the bytes as stored are not what Digest says.

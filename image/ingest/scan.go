@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"thaw.dev/thaw"
@@ -27,7 +28,7 @@ func (g *ingest) scanLayers(ctx context.Context) ([]*flatten.Layer, error) {
 	var shadow flatten.Shadow
 	entries := flatten.DefaultMaxEntries
 	for i := len(g.layers) - 1; i >= 0; i-- {
-		s := layerScan{ingest: g, shadow: &shadow, domain: g.layerDomain(i), out: &g.scanned[i]}
+		s := layerScan{ingest: g, index: i, shadow: &shadow, domain: g.layerDomain(i), out: &g.scanned[i]}
 		l, err := g.readLayer(ctx, i, flatten.ScanOptions{
 			MaxEntries: max(entries, 1),
 			File:       func(f flatten.FileHeader, r io.Reader) error { return s.file(ctx, f, r) },
@@ -47,7 +48,6 @@ func (g *ingest) scanLayers(ctx context.Context) ([]*flatten.Layer, error) {
 // readLayer reads layer i from front to back and verifies it.
 func (g *ingest) readLayer(ctx context.Context, i int, o flatten.ScanOptions) (*flatten.Layer, error) {
 	o.Name = g.layers[i].Digest
-	o.AbsoluteNames = g.options.AbsoluteNames
 	limit := g.options.MaxBytes
 	maxPlain := limit
 	if !g.rereading {
@@ -63,7 +63,16 @@ func (g *ingest) readLayer(ctx context.Context, i int, o flatten.ScanOptions) (*
 		return nil, err
 	}
 	defer s.close()
+	var file flatten.FileHeader // the last one that was begun
+	take := o.File
+	o.File = func(f flatten.FileHeader, r io.Reader) error {
+		file = f
+		return take(f, r)
+	}
 	l, err := flatten.Scan(ctx, s, o)
+	if thaw.KindOf(err) == thaw.TooLarge && file.Name != "" {
+		err = fmt.Errorf("%w: entry %.300q of %d bytes goes beyond it", err, file.Name, file.Size)
+	}
 	if err := s.finish(err); err != nil {
 		return nil, err
 	}
@@ -76,6 +85,7 @@ func (g *ingest) readLayer(ctx context.Context, i int, o flatten.ScanOptions) (*
 // layerScan takes the files of one layer as they pass.
 type layerScan struct {
 	*ingest
+	index  int // of the layer
 	shadow *flatten.Shadow
 	domain uint8
 	out    *scanned
@@ -84,7 +94,7 @@ type layerScan struct {
 func (s *layerScan) file(ctx context.Context, f flatten.FileHeader, r io.Reader) error {
 	// Counted apart from the layer's bytes: holes take none of those.
 	if f.Size > s.options.MaxBytes-s.files {
-		return tooLarge(s.options.MaxBytes)
+		return s.layers[s.index].tooLarge(s.options.MaxBytes)
 	}
 	s.files += f.Size
 	s.out.held = append(s.out.held, notHeld)

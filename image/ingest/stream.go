@@ -105,7 +105,7 @@ func (s *stream) hash(ctx context.Context, o streamOptions) error {
 	for p := range s.inflated {
 		if size += int64(len(p)); size > o.maxPlain {
 			s.cancel()
-			return tooLarge(o.limit)
+			return s.layer.tooLarge(o.limit)
 		}
 		if !s.layer.isPlain() { // else the blob's hash says it all
 			sum.Write(p)
