@@ -12,9 +12,9 @@
 //
 // # Layers of other registries
 //
-// A layer is streamed from its registry each time it is opened, which ingest
-// does twice, and never written to disk here. That costs its transfer twice and
-// saves a temporary file of the size of the image. A connection that breaks is
+// A layer is streamed from its registry each time it is opened, and never
+// written to disk here. Ingest opens one once, or twice where its small files
+// found no room to wait: that saves a temporary file of the size of the image. A connection that breaks is
 // taken up again where it broke (Range), a few times without progress; so a
 // large image does not begin anew because of one lost connection.
 //

@@ -83,7 +83,7 @@ func Default() Config {
 		QueueWait:     3 * time.Second,
 		FinishWait:    20 * time.Millisecond,
 		FreezeAfter:   50 * time.Millisecond,
-		IdleTimeout:   7 * time.Minute,  // Lambda keeps them 5 to 10
+		IdleTimeout:   10 * time.Minute, // Lambda keeps them 5 to 10
 		InitTimeout:   10 * time.Second, // Lambda's
 		StopTimeout:   10 * time.Second,
 	}
