@@ -11,7 +11,6 @@ import (
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/jail"
-	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/oci"
 	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 	"thaw.dev/thaw/invoke/worker"
@@ -32,11 +31,7 @@ func (n *node) openSandboxes(ctx context.Context) error {
 		return err
 	}
 	n.onClose(n.tmp.Close)
-	var nat *network.Config
-	if n.cmd.Network == "nat" {
-		nat = &network.Config{}
-	}
-	if n.launcher, err = n.newLauncher(ctx, nat); err != nil {
+	if n.launcher, err = n.newLauncher(ctx); err != nil {
 		return err
 	}
 	n.onClose(n.launcher.Close)
@@ -45,12 +40,16 @@ func (n *node) openSandboxes(ctx context.Context) error {
 
 // newLauncher opens the kind of sandbox that was asked for. Whichever it is, it
 // kills what a predecessor of either kind left running.
-func (n *node) newLauncher(ctx context.Context, nat *network.Config) (sandbox.Launcher, error) {
+func (n *node) newLauncher(ctx context.Context) (sandbox.Launcher, error) {
 	id := instance(n.cmd.Data)
-	if n.cmd.Sandbox == "oci" {
-		return oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Runtime: n.cmd.OCIRuntime, NAT: nat, Log: n.log})
+	nat, names, err := n.cmd.outbound(n.log)
+	if err != nil {
+		return nil, err
 	}
-	launcher, err := jail.New(ctx, jail.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, NAT: nat, Log: n.log})
+	if n.cmd.Sandbox == "oci" {
+		return oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Runtime: n.cmd.OCIRuntime, NAT: nat, Names: names, Log: n.log})
+	}
+	launcher, err := jail.New(ctx, jail.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, NAT: nat, Names: names, Log: n.log})
 	if err != nil {
 		return nil, err
 	}

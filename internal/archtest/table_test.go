@@ -59,11 +59,12 @@ var table = map[string]rule{
 	"invoke/runtimeapi":                {local: []string{""}},
 	"invoke/sandbox":                   {local: []string{""}},
 	"invoke/sandbox/cgroup":            {local: []string{""}},
-	"invoke/sandbox/jail":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}},
+	"invoke/sandbox/jail":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}},
+	"invoke/sandbox/lookup":            {local: []string{""}, external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"invoke/sandbox/network":           {local: []string{""}, external: []string{"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}},
-	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
 	"invoke/sandbox/output":            {external: []string{"golang.org/x/sys"}},
-	"invoke/sandbox/pid1":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1/wire", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/pid1":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/output", "invoke/sandbox/pid1/wire", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/init":         {local: []string{"invoke/sandbox/pid1/wire"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/wire":         {},
 	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
@@ -80,6 +81,7 @@ var table = map[string]rule{
 	// What several share, and what tests share.
 	"internal/chunkmap":      {},
 	"internal/debimage":      {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
+	"internal/dnstest":       {external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
 	"internal/memcachedtest": {},
 	"internal/s3test":        {local: []string{"internal/testkit"}},
@@ -90,5 +92,5 @@ var table = map[string]rule{
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/request", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/otlp", "internal/request", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/latency", "read/loader", "read/tier", "read/tier/l1", "read/tier/l2", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/term"}},
 }

@@ -87,6 +87,11 @@ type Spec struct {
 	Stdout, Stderr io.Writer
 
 	Network Network
+
+	// LookupFailed is told, once, of the first name that the sandbox looks up
+	// and that can't be resolved for want of a network or of a name server that
+	// answers. It is not called once Stop returned nil; nil discards.
+	LookupFailed func(name string, why error)
 }
 
 // Launcher starts sandboxes of one kind. It is safe for concurrent use.

@@ -20,6 +20,12 @@ func launchLine(f *Function, cause *failure) string {
 // ownLine is a line in our own words, not Lambda's.
 func ownLine(text string) string { return "[thaw] " + text }
 
+// lookupLine says why a name can't be resolved. What the function's own resolver
+// makes of it names no cause.
+func lookupLine(name string, why error) string {
+	return ownLine(fmt.Sprintf("%q was not resolved: %v", name, why))
+}
+
 func startLine(id, version string) string {
 	return "START RequestId: " + id + " Version: " + version
 }

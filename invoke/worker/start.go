@@ -124,6 +124,7 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 		Stdout:       s.log,
 		Stderr:       s.log,
 		Network:      w.cfg.Network,
+		LookupFailed: func(name string, why error) { s.log.Platform(lookupLine(name, why)) },
 	})
 	in.result.Timings.Sandbox = time.Since(begin)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox/lookup"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
@@ -35,6 +36,10 @@ type Config struct {
 	// NAT configures outbound network; nil allows no [sandbox.NetworkNAT].
 	// Where it is set, the jails of the pool are made for NAT.
 	NAT *network.Config
+
+	// Names answers what sandboxes behind NAT ask a name server; nil refuses.
+	// All others are refused.
+	Names *lookup.Forwarder
 
 	// Init is the program that becomes process 1; nil is the one embedded by
 	// `make build`. Tests give one that they built from the same sources.

@@ -11,6 +11,7 @@ import (
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
+	"thaw.dev/thaw/invoke/sandbox/lookup"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/output"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
@@ -166,11 +167,15 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*pi
 	if err != nil {
 		return nil, thaw.Wrap("jail: output", err)
 	}
+	var names *lookup.Forwarder
+	if spec.Network == sandbox.NetworkNAT {
+		names = l.config.Names
+	}
 	parts := pid1.Parts{
-		Spec: spec, Control: p.control, First: p.process, Child: p.process, Group: p.group, Listener: p.listener, Out: out,
+		Spec: spec, Control: p.control, First: p.process, Child: p.process, Group: p.group, Inside: p.inside, Names: names, Out: out,
 		Release: func(ctx context.Context) error { return l.release(ctx, p) },
 	}
-	report, err := parts.Order(ctx, pid1.StartOrder(spec, l.nat), root, tmp)
+	report, err := parts.Order(ctx, pid1.StartOrder(spec, names), root, tmp)
 	if err != nil {
 		return nil, err
 	}

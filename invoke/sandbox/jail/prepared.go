@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 
@@ -20,15 +19,15 @@ import (
 // prepared is a jail whose init waits for a root and a command. It belongs to
 // one goroutine at a time; release gives all of it back.
 type prepared struct {
-	slot     int
-	process  *os.Process
-	control  pid1.Control
-	userns   *os.File
-	group    *cgroup.Group
-	listener net.Listener
-	network  sandbox.Network
-	lease    *network.Lease // nil without NAT
-	tmp      *tmpdisk.Disk  // nil until it is used
+	slot    int
+	process *os.Process
+	control pid1.Control
+	userns  *os.File
+	group   *cgroup.Group
+	inside  pid1.Inside
+	network sandbox.Network
+	lease   *network.Lease // nil without NAT
+	tmp     *tmpdisk.Disk  // nil until it is used
 }
 
 // prepare makes a jail. Its order matters: the cgroups before the cgroup
@@ -82,7 +81,7 @@ func (l *Launcher) attach(p *prepared) error {
 	return err
 }
 
-// handshake has init prepare itself and takes its listener.
+// handshake has init prepare itself and takes its sockets.
 func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -93,18 +92,9 @@ func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
 	if err := p.control.Send(order.Encode()); err != nil {
 		return thaw.Wrap("jail: prepare", err)
 	}
-	report, file, err := p.control.Receive(ctx)
-	if file != nil {
-		defer file.Close()
-	}
-	if err != nil {
-		return thaw.Wrap("jail: prepare", err)
-	}
-	if report.Kind != wire.Prepared || file == nil {
-		return thaw.Errorf("jail: prepare", thaw.Internal, "init sent report %d", report.Kind)
-	}
-	p.listener, err = net.FileListener(file)
-	return thaw.Wrap("jail: listener", err)
+	var err error
+	p.inside, err = p.control.Prepared(ctx)
+	return thaw.Wrap("jail: prepare", err)
 }
 
 // mountTmp takes the /tmp of a sandbox and returns its mount, which stays the
@@ -131,9 +121,7 @@ func (l *Launcher) release(ctx context.Context, p *prepared) error {
 	if p.userns != nil {
 		_ = p.userns.Close()
 	}
-	if p.listener != nil {
-		_ = p.listener.Close()
-	}
+	p.inside.Close()
 	if p.lease != nil {
 		errs = append(errs, p.lease.Release())
 	}

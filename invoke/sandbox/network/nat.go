@@ -24,10 +24,6 @@ type Config struct {
 	// default is [DefaultSubnet]. It must be in use nowhere the host reaches.
 	Subnet netip.Prefix
 
-	// Nameservers go into the sandboxes' /etc/resolv.conf. An address of the
-	// host itself can't be reached from a sandbox.
-	Nameservers []netip.Addr
-
 	// Blocked adds ranges that sandboxes can't reach to those that never are:
 	// the host, other sandboxes, loopback, link-local (cloud metadata),
 	// multicast and reserved addresses.
@@ -119,9 +115,6 @@ func links() ([]netlink.Link, error) {
 		}
 	}
 }
-
-// Nameservers returns those of the configuration.
-func (n *NAT) Nameservers() []netip.Addr { return n.config.Nameservers }
 
 // Lease is one namespace's place in the subnet.
 type Lease struct {
@@ -236,12 +229,6 @@ func (n *NAT) give(pair int) {
 func (l *Lease) Release() error {
 	l.nat.give(l.pair)
 	return nil
-}
-
-// Guest returns the address of the namespace's end.
-func (l *Lease) Guest() netip.Addr {
-	_, guest := l.nat.addresses(l.pair)
-	return guest
 }
 
 // Close removes the packet filter and what interfaces are left. It leaves

@@ -12,6 +12,7 @@ import (
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
+	"thaw.dev/thaw/invoke/sandbox/lookup"
 	"thaw.dev/thaw/invoke/sandbox/output"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
@@ -51,7 +52,11 @@ func (c *container) log() string { return filepath.Join(c.bundle, "log") }
 func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running, error) {
 	ctx, cancel := context.WithTimeout(ctx, runtimeTimeout)
 	defer cancel()
-	order := pid1.StartOrder(spec, c.l.nat)
+	var names *lookup.Forwarder
+	if spec.Network == sandbox.NetworkNAT {
+		names = c.l.config.Names
+	}
+	order := pid1.StartOrder(spec, names)
 	if err := c.make(ctx, spec, order); err != nil {
 		return nil, err
 	}
@@ -64,7 +69,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 		return nil, err
 	}
 	parts := pid1.Parts{
-		Spec: spec, Control: c.control, First: c.first, Child: c.runtime, Group: c.group, Listener: c.holder.listener, Out: out, Release: c.release,
+		Spec: spec, Control: c.control, First: c.first, Child: c.runtime, Group: c.group, Inside: c.holder.inside, Names: names, Out: out, Release: c.release,
 	}
 	report, err := parts.Order(ctx, order)
 	if err != nil {

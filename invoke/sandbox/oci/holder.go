@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 
-	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
-	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
 // holder is a process that keeps a user and a network namespace until a
-// container is in them. The listener inside stays.
+// container is in them. The sockets inside stay.
 type holder struct {
-	process  *os.Process
-	control  pid1.Control
-	listener net.Listener
-	lease    *network.Lease // nil without NAT
+	process *os.Process
+	control pid1.Control
+	inside  pid1.Inside
+	lease   *network.Lease // nil without NAT
 }
 
 // hold makes the namespaces of a slot. On error the holder is to be released.
@@ -43,17 +40,7 @@ func (l *Launcher) hold(ctx context.Context, slot int, nat bool) (*holder, error
 	if err = errors.Join(err, remote.Close()); err != nil {
 		return h, err
 	}
-	report, file, err := h.control.Receive(ctx)
-	if file != nil {
-		defer file.Close()
-	}
-	if err != nil {
-		return h, err
-	}
-	if report.Kind != wire.Prepared || file == nil {
-		return h, thaw.Errorf("oci: holder", thaw.Internal, "report %d", report.Kind)
-	}
-	if h.listener, err = net.FileListener(file); err != nil {
+	if h.inside, err = h.control.Prepared(ctx); err != nil {
 		return h, err
 	}
 	if !nat {
@@ -87,9 +74,7 @@ func (h *holder) end() {
 func (h *holder) release() error {
 	h.end()
 	var errs []error
-	if h.listener != nil {
-		_ = h.listener.Close()
-	}
+	h.inside.Close()
 	if h.lease != nil {
 		errs = append(errs, h.lease.Release())
 	}

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox/lookup"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 )
@@ -46,6 +47,10 @@ type Config struct {
 
 	// NAT configures outbound network; nil allows no [sandbox.NetworkNAT].
 	NAT *network.Config
+
+	// Names answers what sandboxes behind NAT ask a name server; nil refuses.
+	// All others are refused.
+	Names *lookup.Forwarder
 
 	// Init is the program that becomes process 1; nil is the one embedded by
 	// `make build`.

@@ -62,15 +62,15 @@ func (c Control) Send(message []byte, files ...*os.File) error {
 	return nil
 }
 
-// Receive waits for a report, and for the descriptor that came with it, if
-// any. It ends with an error when ctx does.
-func (c Control) Receive(ctx context.Context) (wire.Report, *os.File, error) {
+// Receive waits for a report, and for the descriptors that came with it, if
+// any, also where it fails. It ends with an error when ctx does.
+func (c Control) Receive(ctx context.Context) (wire.Report, []*os.File, error) {
 	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
 		return wire.Report{}, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	data, rights := make([]byte, wire.MaxReport), make([]byte, unix.CmsgSpace(4))
+	data, rights := make([]byte, wire.MaxReport), make([]byte, unix.CmsgSpace(4*socketCount))
 	n, rn, _, _, err := c.conn.ReadMsgUnix(data, rights)
 	switch {
 	case ctx.Err() != nil:
@@ -80,23 +80,23 @@ func (c Control) Receive(ctx context.Context) (wire.Report, *os.File, error) {
 	case n == 0:
 		return wire.Report{}, nil, thaw.Errorf("pid1: init", thaw.Internal, "it ended unexpectedly")
 	}
-	var file *os.File
+	var files []*os.File
 	messages, err := unix.ParseSocketControlMessage(rights[:rn])
 	for _, m := range messages {
 		fds, _ := unix.ParseUnixRights(&m)
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
-			file = os.NewFile(uintptr(fd), "from init")
+			files = append(files, os.NewFile(uintptr(fd), "from init"))
 		}
 	}
 	var r wire.Report
 	if err != nil || !r.Decode(data[:n]) {
-		return r, file, thaw.Errorf("pid1: init", thaw.Internal, "it sent what is no report")
+		return r, files, thaw.Errorf("pid1: init", thaw.Internal, "it sent what is no report")
 	}
 	if r.Kind == wire.Failed {
-		return r, file, thaw.Errorf("pid1: init", thaw.Internal, "%s: %w", r.What, syscall.Errno(r.Errno))
+		return r, files, thaw.Errorf("pid1: init", thaw.Internal, "%s: %w", r.What, syscall.Errno(r.Errno))
 	}
-	return r, file, nil
+	return r, files, nil
 }
 
 // Close closes the socket, at which init ends. Closing none, or again, is no

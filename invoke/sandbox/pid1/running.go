@@ -13,6 +13,7 @@ import (
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
+	"thaw.dev/thaw/invoke/sandbox/lookup"
 	"thaw.dev/thaw/invoke/sandbox/output"
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
@@ -34,13 +35,14 @@ func Background() (context.Context, context.CancelFunc) {
 
 // Parts are what a sandbox consists of once its command was ordered.
 type Parts struct {
-	Spec     sandbox.Spec
-	Control  Control
-	First    *os.Process // process 1 of the sandbox's namespace
-	Child    *os.Process // the child whose end is the end of First: First itself or what started it
-	Group    *cgroup.Group
-	Listener net.Listener
-	Out      *output.Pipes
+	Spec    sandbox.Spec
+	Control Control
+	First   *os.Process // process 1 of the sandbox's namespace
+	Child   *os.Process // the child whose end is the end of First: First itself or what started it
+	Group   *cgroup.Group
+	Inside  Inside
+	Names   *lookup.Forwarder // answers look-ups; nil refuses them
+	Out     *output.Pipes
 
 	// Release gives all of it back but Out. It is called once, and logged
 	// where it fails.
@@ -54,6 +56,7 @@ type Running struct {
 	set   *Set
 	done  chan struct{}
 	exit  sandbox.Exit // valid once done is closed
+	names *lookup.Server
 	meter *cgroup.Meter
 
 	// mu keeps a freeze from coming after the thaw by which Stop lets the
@@ -119,7 +122,7 @@ func (s *Running) watch(report wire.Report) {
 }
 
 // Listener implements [sandbox.Sandbox].
-func (s *Running) Listener() net.Listener { return s.Parts.Listener }
+func (s *Running) Listener() net.Listener { return s.Inside.API }
 
 // Done implements [sandbox.Sandbox].
 func (s *Running) Done() <-chan struct{} { return s.done }
@@ -202,7 +205,8 @@ func (s *Running) Stop(ctx context.Context) error {
 func (s *Running) dismantle() {
 	defer close(s.released)
 	_ = s.First.Kill()
-	_ = s.Parts.Listener.Close()
+	s.Inside.Close()
+	s.names.Close()
 	err := unlessGone(s.Group.Thaw())
 	<-s.done
 	ctx, cancel := Background()
@@ -247,7 +251,8 @@ func (s *Set) Leave() { s.starting.Done() }
 
 // Run adds a sandbox whose init sent report, and watches over it.
 func (s *Set) Run(parts Parts, report wire.Report) *Running {
-	r := &Running{Parts: parts, set: s, done: make(chan struct{}), meter: cgroup.NewMeter(parts.Group)}
+	r := &Running{Parts: parts, set: s, done: make(chan struct{}), meter: cgroup.NewMeter(parts.Group),
+		names: parts.Names.Serve(parts.Inside.DNS, parts.Spec.LookupFailed)}
 	s.mu.Lock()
 	s.running[r] = struct{}{}
 	s.mu.Unlock()

@@ -103,11 +103,11 @@ func (c control) start(withMounts bool) (wire.Start, passed) {
 	return order, files
 }
 
-// send sends a report, with a descriptor unless fd is -1.
-func (c control) send(r wire.Report, fd int) {
+// send sends a report, with descriptors.
+func (c control) send(r wire.Report, fds ...int) {
 	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
 	for {
 		err := unix.Sendmsg(c.fd, r.Encode(), rights, nil, unix.MSG_NOSIGNAL)
@@ -120,10 +120,10 @@ func (c control) send(r wire.Report, fd int) {
 // fail reports an error and ends the jail.
 func (c control) fail(err error) {
 	if t, ok := errors.AsType[*trouble](err); ok {
-		c.send(t.report, -1)
+		c.send(t.report)
 	} else {
 		errno, _ := errors.AsType[unix.Errno](err)
-		c.send(wire.Report{Kind: wire.Failed, What: "init", Errno: int64(errno)}, -1)
+		c.send(wire.Report{Kind: wire.Failed, What: "init", Errno: int64(errno)})
 	}
 	os.Exit(1)
 }

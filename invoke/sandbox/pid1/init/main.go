@@ -57,18 +57,18 @@ func jail(c control) {
 	if err := enter(order, files); err != nil {
 		c.fail(err)
 	}
-	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, filter))}, -1)
+	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, filter))})
 }
 
 // container is process 1 of an OCI container. Of what the runtime left it, it
 // gives up the rest as a jail does.
 func container(c control) {
-	c.send(wire.Report{Kind: wire.Prepared}, -1)
+	c.send(wire.Report{Kind: wire.Prepared})
 	order, files := c.start(false)
 	if err := restrict(); err != nil {
 		c.fail(err)
 	}
-	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, nil))}, -1)
+	c.send(wire.Report{Kind: wire.Ended, Code: int64(run(c, order, files, nil))})
 	// The runtime removes the control group when this process ends; the
 	// launcher looks at it first, and then kills.
 	select {}
@@ -76,11 +76,11 @@ func container(c control) {
 
 // hold keeps its namespaces until it is killed or its launcher is gone.
 func hold(c control) {
-	listener, err := listen(wire.APIPort)
+	sockets, err := listen()
 	if err != nil {
 		c.fail(err)
 	}
-	c.send(wire.Report{Kind: wire.Prepared}, listener)
+	c.send(wire.Report{Kind: wire.Prepared}, sockets...)
 	c.receive()
 }
 
@@ -93,7 +93,7 @@ func run(c control, order wire.Start, files passed, filter []byte) syscall.WaitS
 	// The command runs already, so the report need not wait: giving up rights
 	// stops every thread, and the runtime yields the processor meanwhile, to the
 	// command, for 2 to 4 ms where processors are few.
-	c.send(wire.Report{Kind: wire.Started, Code: int64(pid)}, -1)
+	c.send(wire.Report{Kind: wire.Started, Code: int64(pid)})
 	if err := surrender(); err != nil {
 		c.fail(err)
 	}
@@ -133,7 +133,7 @@ func prepare(c control) (filter []byte, err error) {
 	if err := restrict(); err != nil {
 		return nil, err
 	}
-	listener, err := listen(wire.APIPort)
+	sockets, err := listen()
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +150,34 @@ func prepare(c control) (filter []byte, err error) {
 	if err := mountCgroups(order.Cgroups); err != nil {
 		return nil, err
 	}
-	c.send(wire.Report{Kind: wire.Prepared}, listener)
-	return []byte(order.Seccomp), unix.Close(listener)
+	c.send(wire.Report{Kind: wire.Prepared}, sockets...)
+	for _, fd := range sockets {
+		if err := unix.Close(fd); err != nil {
+			return nil, step("close", err)
+		}
+	}
+	return []byte(order.Seccomp), nil
 }
 
-// listen brings the loopback up and listens on it.
-func listen(port int) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+// listen brings the loopback up and opens the sockets that the launcher answers
+// on, in the order that package wire gives.
+func listen() ([]int, error) {
+	var fds []int
+	for _, socket := range [...]struct{ kind, port int }{
+		{unix.SOCK_STREAM, wire.APIPort}, {unix.SOCK_DGRAM, wire.DNSPort}, {unix.SOCK_STREAM, wire.DNSPort},
+	} {
+		fd, err := open(socket.kind, socket.port)
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// open opens a socket on the loopback, which it brings up.
+func open(kind, port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, step("socket", err)
 	}
@@ -174,7 +195,10 @@ func listen(port int) (int, error) {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		return -1, step("bind", err)
 	}
-	return fd, step("listen", unix.Listen(fd, 128))
+	if kind == unix.SOCK_STREAM {
+		err = unix.Listen(fd, 128)
+	}
+	return fd, step("listen", err)
 }
 
 // reap collects every child until the command ended, and returns its status.

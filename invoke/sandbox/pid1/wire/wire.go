@@ -4,7 +4,8 @@
 //
 // Both ends are built from one tree and talk over a socket pair of packets, so
 // there is no version. In order: Prepare to init, a Report of kind Prepared
-// with the listener's descriptor back; then, whenever the jail is used, Start
+// with the sockets of the loopback back (the Runtime API's listener, and a name
+// server's by UDP and by TCP); then, whenever the jail is used, Start
 // with the descriptors root, /tmp (both mounts, to a jail only), stdout, stderr
 // (the latter two as the message says) to init; Started or Fault back; Ended at last. Failed may come instead
 // of any.
@@ -65,6 +66,10 @@ func Assemble(next func() []byte) ([]byte, bool) {
 // APIPort is where a sandbox's listener listens on its loopback.
 const APIPort = 9001
 
+// DNSPort is where a sandbox's name server answers on its loopback: resolvers ask
+// there also where no resolv.conf says so.
+const DNSPort = 53
+
 // Mount is a cgroup hierarchy that the sandbox sees, read-only, in
 // /sys/fs/cgroup.
 type Mount struct {
@@ -97,7 +102,7 @@ type Kind int64
 
 // The kinds of report.
 const (
-	Prepared Kind = 1 // ready; carries the listener
+	Prepared Kind = 1 // ready; carries the sockets
 	Started  Kind = 2 // the command was executed
 	Fault    Kind = 3 // it can't be: Code is a sandbox.Fault, What its path
 	Failed   Kind = 4 // the host's trouble: What was attempted
