@@ -26,6 +26,15 @@ const (
 	MaxImageBytes = 10 << 30
 )
 
+// The user and group that every function runs as, by number and by name, as
+// seen inside. They are Lambda's. The home is a name only: no image needs it.
+const (
+	UserID   = 993
+	GroupID  = 990
+	UserName = "sbx_user1051"
+	UserHome = "/home/sbx_user1051"
+)
+
 // ChunkName names a sealed chunk: the SHA-256 of the sealed bytes. The zero
 // name means a chunk of zeros, which is stored nowhere.
 type ChunkName [sha256.Size]byte

@@ -202,7 +202,7 @@ func compareTrees(t *testing.T, tree map[string]seen, want map[string]ingesttest
 		if !had && slices.Contains(ours, "/"+path) {
 			return true
 		}
-		for _, mounted := range []string{"proc", "sys", "dev", "tmp", "etc/hosts", "etc/resolv.conf"} {
+		for _, mounted := range []string{"proc", "sys", "dev", "tmp", "etc/hosts", "etc/resolv.conf", "etc/passwd", "etc/group"} {
 			if path == mounted || strings.HasPrefix(path, mounted+"/") {
 				return true
 			}

@@ -156,13 +156,53 @@ func TestMountPoints(t *testing.T) {
 			t.Errorf("%s: %+v", path, in)
 		}
 	}
-	// What is there is left alone, and a folder that is elsewhere is followed.
-	tree = with(testkit.NewTar(t).Dir("usr/etc", 0o755).Symlink("etc", "usr/etc").Symlink("usr/etc/resolv.conf", "../run/resolv.conf").Symlink("tmp", "var/tmp").Dir("proc", 0o700).Bytes())
-	if has(tree, "usr/etc/hosts") == nil || has(tree, "usr/etc/resolv.conf").Target == "" || has(tree, "tmp").Target == "" || has(tree, "proc").Mode != 0o40700 {
-		t.Error("mount points that the image has were changed, or /etc was not followed")
+	// What is there is left alone; symbolic links are followed within the root,
+	// and what is missing at their end is made.
+	tree = with(testkit.NewTar(t).Dir("usr/etc", 0o755).Symlink("etc", "usr/etc").Symlink("usr/etc/resolv.conf", "../../run/systemd/resolv.conf").
+		Symlink("usr/etc/hosts", "/../../../run/hosts").Symlink("tmp", "var/tmp").Dir("proc", 0o700).Bytes())
+	if has(tree, "usr/etc/resolv.conf").Target == "" || has(tree, "tmp").Target == "" || has(tree, "proc").Mode != 0o40700 {
+		t.Error("mount points that the image has were changed")
 	}
-	if tree = with(testkit.NewTar(t).Symlink("etc", "nowhere").Bytes()); has(tree, "nowhere") != nil {
-		t.Error("a folder was made for a dangling /etc")
+	for path, mode := range map[string]uint32{"run/systemd/resolv.conf": 0o100644, "run/hosts": 0o100644, "var/tmp": 0o41777} {
+		if in := has(tree, path); in == nil || in.Mode != mode {
+			t.Errorf("%s, where a link leads: %+v", path, in)
+		}
+	}
+	if tree = with(testkit.NewTar(t).Symlink("etc", "nowhere").Bytes()); has(tree, "nowhere/hosts") == nil {
+		t.Error("a dangling /etc was not followed")
+	}
+	// A file whose link leads into what is mounted over belongs to the image.
+	if tree = with(testkit.NewTar(t).Dir("etc", 0o755).Symlink("etc/hosts", "/tmp/hosts").Bytes()); has(tree, "tmp/hosts") != nil {
+		t.Error("a file was made that /tmp hides")
+	}
+}
+
+// TestBadMountPoints: an image in which a sandbox can't mount what it must is
+// refused in words that name the path.
+func TestBadMountPoints(t *testing.T) {
+	for name, c := range map[string]struct {
+		tar  *testkit.Tar
+		path string
+	}{
+		"tmp is a file": {testkit.NewTar(t).File("tmp", "x"), "/tmp is a regular file"}, "tmp is a FIFO": {testkit.NewTar(t).Fifo("tmp"), "/tmp is a FIFO"},
+		"tmp leads to a file": {testkit.NewTar(t).File("x", "x").Symlink("tmp", "x"), "/tmp is a regular file"},
+		"tmp in circles":      {testkit.NewTar(t).Symlink("tmp", "tmp"), "/tmp is a symbolic link that leads in circles"},
+		"tmp is the root":     {testkit.NewTar(t).Symlink("tmp", "/"), "/tmp is a symbolic link to the root"},
+		"tmp is in dev":       {testkit.NewTar(t).Dir("dev/shm", 0o1777).Symlink("tmp", "dev/shm"), "/tmp is a symbolic link into"},
+		"tmp below a file":    {testkit.NewTar(t).File("x", "x").Symlink("tmp", "x/y"), "/tmp is a name below"},
+		"proc is a link":      {testkit.NewTar(t).Dir("p", 0o755).Symlink("proc", "p"), "/proc is a symbolic link"},
+		"sys is a file":       {testkit.NewTar(t).File("sys", ""), "/sys is a regular file"},
+		"dev is a link":       {testkit.NewTar(t).Symlink("dev", "nowhere"), "/dev is a symbolic link"},
+		"etc is a file":       {testkit.NewTar(t).File("etc", ""), "/etc is a regular file"},
+		"etc is in tmp":       {testkit.NewTar(t).Symlink("etc", "tmp/etc"), "/etc is a symbolic link into"},
+		"hosts is a folder":   {testkit.NewTar(t).Dir("etc/hosts", 0o755), "/etc/hosts is a directory"},
+		"resolv is a FIFO":    {testkit.NewTar(t).Fifo("etc/resolv.conf"), "/etc/resolv.conf is a FIFO"},
+		"hosts in circles":    {testkit.NewTar(t).Symlink("etc/hosts", "h").Symlink("etc/h", "hosts"), "/etc/hosts is a symbolic link that leads in circles"},
+	} {
+		_, err := flatten.Merge(t.Context(), []*flatten.Layer{scan(t, c.tar.Bytes())}, flatten.MergeOptions{MountPoints: true})
+		if thaw.KindOf(err) != thaw.Invalid || !strings.Contains(err.Error(), c.path) || !strings.Contains(err.Error(), "remove it from the image") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -13,8 +13,12 @@ type MergeOptions struct {
 	MaxEntries int // names in the tree and entries of all layers; 0 means [DefaultMaxEntries]
 
 	// MountPoints adds what a sandbox mounts things on where the image lacks
-	// it, so that the image itself can be a root: see [AddedMountPoints].
+	// it, so that the image itself can be a root: see [AddedMountPoints]. An
+	// image that has something else there is [thaw.Invalid].
 	MountPoints bool
+
+	// Edit, if set, is called once all layers are applied, to change files.
+	Edit func(Editor) error
 }
 
 // Merge applies layers, bottom first, and returns the tree. It takes the
@@ -36,7 +40,14 @@ func Merge(ctx context.Context, layers []*Layer, o MergeOptions) (*Tree, error) 
 		}
 	}
 	if o.MountPoints {
-		m.addMountPoints()
+		if err := m.addMountPoints(); err != nil {
+			return nil, err
+		}
+	}
+	if o.Edit != nil {
+		if err := o.Edit(Editor{m}); err != nil {
+			return nil, err
+		}
 	}
 	return m.tree(), nil
 }
@@ -81,6 +92,8 @@ type merger struct {
 
 	layer int32  // the layer being applied, from 1
 	name  string // how errors name it
+
+	mounted []*node // directories that a sandbox mounts something on
 
 	// The result of the last resolve.
 	chain   []*node  // root first, as far as the path exists

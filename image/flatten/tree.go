@@ -7,53 +7,6 @@ import (
 	"thaw.dev/thaw/format/erofs"
 )
 
-// AddedMountPoints are the paths that [MergeOptions.MountPoints] adds: what is
-// mounted in every sandbox. A path that the image has is left alone, whatever
-// it is there: where an image has a symbolic link at /etc/resolv.conf, the
-// sandbox mounts on what it points to, or not at all.
-func AddedMountPoints() []string {
-	var paths []string
-	for _, p := range mountPoints() {
-		paths = append(paths, "/"+p.path)
-	}
-	return paths
-}
-
-type mountPoint struct {
-	path string
-	mode uint32
-}
-
-func mountPoints() []mountPoint {
-	return []mountPoint{
-		{"dev", modeDir | 0o755},
-		{"etc", modeDir | 0o755},
-		{"etc/hosts", modeRegular | 0o644},
-		{"etc/resolv.conf", modeRegular | 0o644},
-		{"proc", modeDir | 0o555},
-		{"sys", modeDir | 0o555},
-		{"tmp", modeDir | 0o1777},
-	}
-}
-
-func (m *merger) addMountPoints() {
-	m.layer++
-	m.max = m.nodes + len(mountPoints()) // these few names always fit
-	for _, p := range mountPoints() {
-		dir, base := splitName(p.path)
-		if m.resolve(dir) != nil || len(m.missing) > 0 || !m.last().isDir() {
-			continue // /etc leads nowhere: then nothing reads /etc/hosts either
-		}
-		if parent := m.last(); parent.children[base] == nil {
-			e := entry{kind: kindDir, mode: p.mode, ordinal: -1}
-			if p.mode&modeRegular != 0 {
-				e.kind = kindRegular
-			}
-			_ = m.place(parent, base, &e) // can't fail: no link, and the name fits
-		}
-	}
-}
-
 // tree turns the nodes into inodes with entries and lists the files.
 func (m *merger) tree() *Tree {
 	t := &Tree{Root: m.root.inode}

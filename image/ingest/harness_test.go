@@ -114,12 +114,13 @@ func (w *world) mounted(t *testing.T, id thaw.ImageID) map[string]ingesttest.Nod
 	return ingesttest.ReadTree(t, ingesttest.Mount(t, image))
 }
 
-// added says which paths of a tree are mount points that the flattener adds.
+// added says which paths of a tree are mount points that the flattener adds, or
+// name the function's user ([TestUserHasAName] has those).
 func added(want map[string]ingesttest.Node) func(string) bool {
 	points := flatten.AddedMountPoints()
 	return func(path string) bool {
 		_, had := want[path]
-		return !had && slices.Contains(points, "/"+path)
+		return !had && slices.Contains(points, "/"+path) || path == "etc/passwd" || path == "etc/group"
 	}
 }
 

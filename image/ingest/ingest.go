@@ -163,10 +163,11 @@ type ingest struct {
 
 	sealer    *sealer
 	hold      *hold     // small files that wait for their chunks
-	scanned   []scanned // by layer
-	plain     int64     // uncompressed bytes of the layers scanned
-	files     int64     // bytes of the files in them
-	rereading bool      // all layers are scanned
+	scanned   []scanned // by layer, and of the made files
+	made      made
+	plain     int64 // uncompressed bytes of the layers scanned
+	files     int64 // bytes of the files in them
+	rereading bool  // all layers are scanned
 }
 
 // domainPublic and domainTenant are the indexes in a manifest's domains.
@@ -182,9 +183,13 @@ func (g *ingest) domains() []thaw.Domain {
 	return []thaw.Domain{thaw.DomainPublic, thaw.TenantDomain(g.options.Tenant)}
 }
 
-// layerDomain is the domain of the files of layer i.
+// layerDomain is the domain of the files of layer i, or of those that were made.
 func (g *ingest) layerDomain(i int) uint8 {
-	if g.layers[i].Public || g.options.OneDomain {
+	public := g.made.public
+	if i < len(g.layers) {
+		public = g.layers[i].Public
+	}
+	if public || g.options.OneDomain {
 		return domainPublic
 	}
 	return domainTenant
@@ -225,7 +230,9 @@ func (g *ingest) seal(ctx context.Context) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := flatten.Merge(ctx, lists, flatten.MergeOptions{MountPoints: true})
+	tree, err := flatten.Merge(ctx, lists, flatten.MergeOptions{
+		MountPoints: true, Edit: func(e flatten.Editor) error { return g.nameUser(ctx, e) },
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -352,11 +352,11 @@ func TestHead(t *testing.T) {
 	r := w.mustRun(t, w.options(), private(testkit.GzipLayer(t, data))...)
 	h := ingesttest.Open(t, w, w.keys, r.Image).Head()
 	// The directories are /, d and dev, etc, proc, sys, tmp; the files d/a, e,
-	// etc/hosts and etc/resolv.conf.
-	if h.Files != 4 || h.Dirs != 7 || h.Links != 2 || h.LayerBytes != int64(len(data)) || h.SourceDigest != "sha256:feed" || h.Tenant != tenantA || h.Root != "root1" {
+	// etc/hosts, etc/resolv.conf, etc/passwd and etc/group.
+	if h.Files != 6 || h.Dirs != 7 || h.Links != 2 || h.LayerBytes != int64(len(data)) || h.SourceDigest != "sha256:feed" || h.Tenant != tenantA || h.Root != "root1" {
 		t.Errorf("head %+v", h)
 	}
-	if h.ImageBytes != r.ImageBytes || r.Files != 4 || r.LayerBytes != int64(len(data)) {
+	if h.ImageBytes != r.ImageBytes || r.Files != 6 || r.LayerBytes != int64(len(data)) {
 		t.Errorf("result %+v", r)
 	}
 }

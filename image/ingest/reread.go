@@ -68,7 +68,7 @@ type want struct {
 }
 
 func newReread(g *ingest, a *assembly, s *slots, missing []group) *reread {
-	r := &reread{ingest: g, assembly: a, slots: s, wanted: make([]map[int]want, len(g.layers))}
+	r := &reread{ingest: g, assembly: a, slots: s, wanted: make([]map[int]want, len(g.layers)+1)}
 	for _, gr := range missing {
 		if a.tree.Files[gr.files[0]].Inode.Size >= thaw.MaxChunkBytes {
 			r.wantLarge(gr)
@@ -104,12 +104,16 @@ func (r *reread) wantLarge(gr group) {
 }
 
 func (r *reread) run(ctx context.Context) error {
-	for i, wanted := range r.wanted {
+	for i, wanted := range r.wanted[:len(r.layers)] {
 		if wanted != nil {
 			r.counters.total.Add(max(r.layers[i].Bytes, 0))
 		}
 	}
-	for i := len(r.layers) - 1; i >= 0; i-- {
+	top := len(r.layers)
+	if err := r.eachMade(func(f flatten.FileHeader, data io.Reader) error { return r.file(ctx, top, f, data) }); err != nil {
+		return err
+	}
+	for i := top - 1; i >= 0; i-- {
 		if r.wanted[i] == nil {
 			continue
 		}

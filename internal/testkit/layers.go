@@ -72,6 +72,12 @@ func (b *Tar) Symlink(name, target string) *Tar {
 	return b.Add(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}, "")
 }
 
+// Fifo adds a named pipe.
+func (b *Tar) Fifo(name string) *Tar {
+	b.t.Helper()
+	return b.Add(tar.Header{Typeflag: tar.TypeFifo, Name: name, Mode: 0o644}, "")
+}
+
 // Link appends a hard link.
 func (b *Tar) Link(name, target string) *Tar {
 	b.t.Helper()

@@ -14,14 +14,16 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"thaw.dev/thaw"
 )
 
 // Numbers that every kind shares, so that a function can't tell them apart.
 const (
 	// UID and GID are the user and group that the function runs as, as seen
-	// inside. They are those that Lambda's sandbox shows.
-	UID = 993
-	GID = 990
+	// inside.
+	UID = thaw.UserID
+	GID = thaw.GroupID
 
 	// APIAddress is where [Sandbox.Listener] listens, inside the sandbox.
 	APIAddress = "127.0.0.1:9001"

@@ -59,6 +59,12 @@ func ReadTree(t testing.TB, dir string) map[string]Node {
 	return tree
 }
 
+// ContentOf is the Content of a file that holds text.
+func ContentOf(text string) string {
+	h := sha256.Sum256([]byte(text))
+	return fmt.Sprintf("%x", h)
+}
+
 func readNode(path string) (Node, uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -37,27 +39,38 @@ func (c *container) configure(spec sandbox.Spec, order wire.Start) error {
 	if err := os.Mkdir(c.bundle, 0o711); err != nil {
 		return err
 	}
+	tmp, _, err := c.l.enclave.resolve(c.id, "tmp")
+	if err != nil {
+		return err
+	}
 	mounts := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: inert},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: append([]string{"ro"}, inert...)},
 		{Destination: "/dev", Type: "bind", Source: c.l.enclave.dev(), Options: []string{"bind", "ro", "nosuid", "noexec"}},
-		{Destination: "/tmp", Type: "bind", Source: c.l.enclave.own(c.id, "tmp"), Options: []string{"bind", "nosuid", "nodev"}},
+		{Destination: tmp, Type: "bind", Source: c.l.enclave.own(c.id, "tmp"), Options: []string{"bind", "nosuid", "nodev"}},
 	}
 	mounts = append(mounts, c.groupMounts()...)
 	for name, text := range map[string]string{"hosts": order.Hosts, "resolv.conf": order.Resolv} {
-		if !c.hasFile("etc/" + name) {
-			continue // the image has no such file, or makes it a link of its own
+		target, mode, err := c.l.enclave.resolve(c.id, "etc/"+name)
+		if err != nil || mode&unix.S_IFMT != unix.S_IFREG || hides(tmp, target) {
+			continue // the image has no such file, or links to what is mounted over it
 		}
 		if err := c.l.enclave.put(c.id, name, text, pid1.HostID(c.slot)); err != nil {
 			return err
 		}
-		mounts = append(mounts, specs.Mount{Destination: "/etc/" + name, Type: "bind", Source: c.l.enclave.own(c.id, name), Options: append([]string{"bind", "ro"}, inert...)})
+		mounts = append(mounts, specs.Mount{Destination: target, Type: "bind", Source: c.l.enclave.own(c.id, name), Options: append([]string{"bind", "ro"}, inert...)})
 	}
 	text, err := json.Marshal(c.spec(spec, mounts))
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(c.bundle, "config.json"), text, 0o600)
+}
+
+// hides reports whether a name in the root is below one of the folders that
+// something is mounted on.
+func hides(tmp, name string) bool {
+	return slices.ContainsFunc([]string{"/proc", "/sys", "/dev", tmp}, func(dir string) bool { return strings.HasPrefix(name, dir+"/") })
 }
 
 // groupMounts shows a sandbox its own groups, and no others, where runtimes
@@ -74,18 +87,6 @@ func (c *container) groupMounts() []specs.Mount {
 		mounts = append(mounts, specs.Mount{Destination: at + "/" + name, Type: "bind", Source: dir, Options: options})
 	}
 	return mounts
-}
-
-// hasFile reports whether the root has a regular file of that name, symlinks
-// not followed.
-func (c *container) hasFile(name string) bool {
-	fd, err := unix.Openat2(int(c.root.Fd()), name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	var stat unix.Stat_t
-	return unix.Fstat(fd, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 func (c *container) spec(spec sandbox.Spec, mounts []specs.Mount) *specs.Spec {

@@ -186,6 +186,33 @@ func (e *enclave) overlay(id string, l layout) error {
 	return unix.Mount("overlay", e.root(id), "overlay", flags, strings.Join(options, ","))
 }
 
+// resolve follows a name in the root of a sandbox, symlinks included and never
+// out of it, and returns where it leads and what is there. Runtimes differ in
+// which links they follow.
+func (e *enclave) resolve(id, name string) (path string, mode uint32, err error) {
+	err = e.do(func() error {
+		root, err := unix.Open(e.root(id), unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(root)
+		fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		var stat unix.Stat_t
+		if err := unix.Fstat(fd, &stat); err != nil {
+			return err
+		}
+		mode = stat.Mode
+		full, err := os.Readlink(fmt.Sprintf("/proc/thread-self/fd/%d", fd))
+		path = strings.TrimPrefix(full, e.root(id))
+		return err
+	})
+	return path, mode, err
+}
+
 // detach undoes attach, however far that came.
 func (e *enclave) detach(id string) error {
 	return e.do(func() error {

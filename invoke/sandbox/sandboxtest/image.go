@@ -73,8 +73,14 @@ func Root(t testing.TB) string {
 	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.RequireTool(t, "mkfs.erofs", "setcap")
-	tree, work := t.TempDir(), t.TempDir()
+	tree := t.TempDir()
 	Plant(t, tree)
+	return mountTree(t, tree)
+}
+
+func mountTree(t testing.TB, tree string) string {
+	t.Helper()
+	work := t.TempDir()
 	image, mount := filepath.Join(work, "image"), filepath.Join(work, "mount")
 	if out, err := exec.Command("mkfs.erofs", "-Enoinline_data", image, tree).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.erofs: %v\n%s", err, out)

@@ -24,11 +24,8 @@ import (
 )
 
 const (
-	// look is how often the use of all disks is compared with their bound, and
-	// lookClose where less than closeBytes are left.
-	look       = 250 * time.Millisecond
-	lookClose  = 50 * time.Millisecond
-	closeBytes = 2 << 30
+	// look is how often the use of all disks is compared with their bound.
+	look = 250 * time.Millisecond
 
 	// refillPause lets the start that took a disk go first.
 	refillPause = 50 * time.Millisecond
@@ -228,13 +225,12 @@ func (s *Store) fill(ctx context.Context) {
 
 // watch holds the disks within their bounds until ctx ends.
 func (s *Store) watch(ctx context.Context) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
 	for {
-		pause := look
-		if s.check() < closeBytes {
-			pause = lookClose
-		}
+		s.check()
 		select {
-		case <-time.After(pause):
+		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
@@ -242,9 +238,9 @@ func (s *Store) watch(ctx context.Context) {
 }
 
 // check closes the taps of all disks where no room is left, and opens them
-// once there is some again. It returns the room.
-func (s *Store) check() (room int64) {
-	room = s.room()
+// once there is some again.
+func (s *Store) check() {
+	room := s.room()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := room <= 0
@@ -269,7 +265,6 @@ func (s *Store) check() (room int64) {
 			}
 		}
 	}
-	return room
 }
 
 // room returns how many bytes more the disks may hold; it may be negative.

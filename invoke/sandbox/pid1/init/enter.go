@@ -8,9 +8,9 @@ import (
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 )
 
-// enter attaches the root and all that belongs into it, and makes it "/". No
-// name in the root is followed if it is a symlink: what is mounted lands where
-// it should or nowhere.
+// enter attaches the root and all that belongs into it, and makes it "/". A
+// symlink in the root is followed within it: what is mounted lands in the root
+// or nowhere.
 func enter(order wire.Start, files passed) error {
 	if err := unix.Sethostname([]byte(order.Hostname)); err != nil {
 		return step("set host name", err)
@@ -62,7 +62,7 @@ func overlay(size int64) error {
 // name the host.
 func furnish(root, tmp int, order wire.Start) error {
 	for _, name := range []string{"proc", "sys", "dev", "tmp"} {
-		target, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		target, err := within(root, name, unix.O_DIRECTORY)
 		if err != nil {
 			return step("the root's directory "+name, err)
 		}
@@ -78,9 +78,9 @@ func furnish(root, tmp int, order wire.Start) error {
 		}
 	}
 	for name, content := range map[string]string{"etc/hosts": order.Hosts, "etc/resolv.conf": order.Resolv} {
-		target, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		target, err := within(root, name, 0)
 		if err != nil {
-			continue // the image has no such file, or makes it a link of its own
+			continue // the image has no such file, or links to what is mounted over it
 		}
 		err = bindFile("/"+name, content, target)
 		_ = unix.Close(target)
@@ -89,6 +89,14 @@ func furnish(root, tmp int, order wire.Start) error {
 		}
 	}
 	return nil
+}
+
+// within opens a name in the root to mount on it. It refuses what is in another
+// mount by now.
+func within(root int, name string, flags uint64) (int, error) {
+	return unix.Openat2(root, name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	})
 }
 
 // bindFile puts a read-only file with that content over target, if that is a
