@@ -20,10 +20,10 @@ func TestServeDefaultsAreTheWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := worker.Config{
-		Region: c.Serve.Region, MaxSandboxes: c.Serve.Sandboxes, MaxStarts: c.Serve.Starts, MaxQueue: c.Serve.Queue,
+		MaxSandboxes: c.Serve.Sandboxes, MaxStarts: c.Serve.Starts, MaxQueue: c.Serve.Queue,
 		MaxFunctionStarts: c.Serve.FnStarts, MaxFunctionQueue: c.Serve.FnQueue, QueueWait: c.Serve.QueueWait, IdleTimeout: c.Serve.Idle,
 	}, worker.Default()
-	if got.Region != want.Region || got.MaxSandboxes != want.MaxSandboxes || got.MaxStarts != want.MaxStarts || got.MaxQueue != want.MaxQueue ||
+	if got.MaxSandboxes != want.MaxSandboxes || got.MaxStarts != want.MaxStarts || got.MaxQueue != want.MaxQueue ||
 		got.MaxFunctionStarts != want.MaxFunctionStarts || got.MaxFunctionQueue != want.MaxFunctionQueue || got.QueueWait != want.QueueWait ||
 		got.IdleTimeout != want.IdleTimeout {
 		t.Errorf("flags %+v\nworker %+v", got, want)

@@ -8,7 +8,7 @@
 //
 //	files/IMAGE    the FUSE mount, a file for each open image
 //	mnt/IMAGE-N    the image mounted from it
-//	open/IMAGE     who owns it; written before the file is shown
+//	mnt/open/IMAGE who owns it, a link in memory; made before the file is shown
 //	loader.sock    the control socket
 //	loader.pid, holder.pid
 //
@@ -69,7 +69,6 @@ const workBytes = 128 << 20
 // the worker's own cache.
 const writeAfter = 500 * time.Millisecond
 
-func openDir(runDir string) string    { return filepath.Join(runDir, "open") }
 func socketPath(runDir string) string { return filepath.Join(runDir, "loader.sock") }
 func pidFile(runDir string) string    { return filepath.Join(runDir, "loader.pid") }
 
@@ -171,6 +170,11 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	return err
 }
 
+// openDir has a link for each image that is shown, from its id to its tenant.
+// It is in memory, beside the folders to mount on: a start needs no room on the
+// disk, which may be full.
+func openDir(runDir string) string { return filepath.Join(holder.MountsDir(runDir), "open") }
+
 // adopt shows the files that a predecessor showed, before its requests are
 // sent again.
 func (s *server) adopt() error {
@@ -186,11 +190,11 @@ func (s *server) adopt() error {
 		if err != nil {
 			continue // a temporary file
 		}
-		text, err := os.ReadFile(filepath.Join(openDir(s.config.RunDir), entry.Name()))
+		owner, err := os.Readlink(filepath.Join(openDir(s.config.RunDir), entry.Name()))
 		if err != nil {
 			return err
 		}
-		tenant, err := thaw.ParseTenantID(string(text))
+		tenant, err := thaw.ParseTenantID(owner)
 		if err != nil {
 			return err
 		}

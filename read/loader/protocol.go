@@ -177,6 +177,12 @@ func (s *server) openFile(id thaw.ImageID) string {
 	return filepath.Join(openDir(s.config.RunDir), id.String())
 }
 
+// shown reports whether that owner of the image is on record.
+func (s *server) shown(in imageRequest) bool {
+	owner, err := os.Readlink(s.openFile(in.Image))
+	return err == nil && owner == string(in.Tenant)
+}
+
 // show opens an image and shows its file. That its owner is on record before
 // makes it safe to die in between.
 func (s *server) show(ctx context.Context, in imageRequest) (*view.View, error) {
@@ -189,10 +195,10 @@ func (s *server) show(ctx context.Context, in imageRequest) (*view.View, error) 
 		return nil, err
 	}
 	path := s.openFile(in.Image)
-	if err := os.WriteFile(path+".tmp", []byte(in.Tenant), 0o600); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Rename(path+".tmp", path); err != nil {
+	if err := os.Symlink(string(in.Tenant), path); err != nil && !s.shown(in) {
 		return nil, err
 	}
 	f := s.images.add(in.Tenant, in.Image)

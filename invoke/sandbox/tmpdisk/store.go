@@ -24,8 +24,11 @@ import (
 )
 
 const (
-	// look is how often the use of all disks is compared with their bound.
-	look = 250 * time.Millisecond
+	// look is how often the use of all disks is compared with their bound, and
+	// lookClose where less than closeBytes are left.
+	look       = 250 * time.Millisecond
+	lookClose  = 50 * time.Millisecond
+	closeBytes = 2 << 30
 
 	// refillPause lets the start that took a disk go first.
 	refillPause = 50 * time.Millisecond
@@ -225,12 +228,13 @@ func (s *Store) fill(ctx context.Context) {
 
 // watch holds the disks within their bounds until ctx ends.
 func (s *Store) watch(ctx context.Context) {
-	ticker := time.NewTicker(look)
-	defer ticker.Stop()
 	for {
-		s.check()
+		pause := look
+		if s.check() < closeBytes {
+			pause = lookClose
+		}
 		select {
-		case <-ticker.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
@@ -238,9 +242,9 @@ func (s *Store) watch(ctx context.Context) {
 }
 
 // check closes the taps of all disks where no room is left, and opens them
-// once there is some again.
-func (s *Store) check() {
-	room := s.room()
+// once there is some again. It returns the room.
+func (s *Store) check() (room int64) {
+	room = s.room()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := room <= 0
@@ -265,6 +269,7 @@ func (s *Store) check() {
 			}
 		}
 	}
+	return room
 }
 
 // room returns how many bytes more the disks may hold; it may be negative.

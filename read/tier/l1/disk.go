@@ -40,7 +40,8 @@ type Disk struct {
 	wake       chan struct{} // holds a token while the writer has something to do
 	pressed    chan struct{} // holds a token once what waits fills half of the queue
 
-	complained time.Time // of the writer alone: when it last logged a failed write
+	complained time.Time // of the writer alone: when it last logged failed writes
+	untold     int64     // likewise: those since then
 
 	written, evicted, shed, corrupt, readErrors, writeErrors, noSpace atomic.Int64
 

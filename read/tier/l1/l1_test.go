@@ -3,13 +3,16 @@ package l1
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -308,6 +311,20 @@ func TestFullDiskSheds(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Error(fmt.Errorf("close on a full disk: %w", err))
+	}
+}
+
+// TestComplaintsCountAnew: a line tells of the writes that failed since the last
+// one, not of all that ever failed.
+func TestComplaintsCountAnew(t *testing.T) {
+	var out bytes.Buffer
+	d := &Disk{log: slog.New(slog.NewTextHandler(&out, nil))}
+	now := time.Unix(1e9, 0)
+	for i := range 5 { // told, three not, told
+		d.complain(now.Add(time.Duration(i)*complainEvery/4), errors.New("full"))
+	}
+	if got := strings.Count(out.String(), "\n"); got != 2 || !strings.Contains(out.String(), "failed=1\n") || !strings.Contains(out.String(), "failed=4\n") {
+		t.Errorf("%d lines:\n%s", got, out.String())
 	}
 }
 

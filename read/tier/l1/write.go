@@ -110,13 +110,15 @@ func (d *Disk) create(f chunkFile, sealed thaw.SealedChunk) error {
 	return err
 }
 
-// complain logs a failed write, now and then: a full disk fails many.
-func (d *Disk) complain(err error) {
-	if time.Since(d.complained) < complainEvery {
+// complain logs failed writes, now and then: a full disk fails many. The line
+// tells of those since the last one.
+func (d *Disk) complain(now time.Time, err error) {
+	d.untold++
+	if now.Sub(d.complained) < complainEvery {
 		return
 	}
-	d.complained = time.Now()
-	d.log.Warn("L1: can't write chunks; they stay uncached", "err", err, "failed", d.writeErrors.Load())
+	d.log.Warn("L1: can't write chunks; they stay uncached", "err", err, "failed", d.untold)
+	d.complained, d.untold = now, 0
 }
 
 // finish enters a file that was written, or not, into the books.
@@ -145,7 +147,7 @@ func (d *Disk) finish(f chunkFile, epoch int, err error) {
 	switch {
 	case err != nil:
 		d.writeErrors.Add(1)
-		d.complain(err)
+		d.complain(time.Now(), err)
 	case kept:
 		d.written.Add(1)
 	default: // dropped meanwhile, or larger than the whole cache
