@@ -91,6 +91,13 @@ func newWorld(t *testing.T, flags ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return worldOf(t, server)
+}
+
+// worldOf is the world of a server that a test has started itself.
+func worldOf(t *testing.T, server *livetest.Server) *world {
+	t.Helper()
+	ctx := t.Context()
 	t.Cleanup(func() {
 		if err := server.Stop(); err != nil {
 			t.Error(err)

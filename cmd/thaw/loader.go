@@ -33,6 +33,8 @@ type loaderCmd struct {
 // Run serves reads until the server is gone.
 func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	log := (&serveCmd{}).logger(std)
+	ctx, stop := childSignals(ctx, std)
+	defer stop()
 	origin, stats, err := c.openReader(ctx, c.Data)
 	if err != nil {
 		return err
@@ -79,11 +81,16 @@ func openZone(ctx context.Context, servers string, log *slog.Logger) (zone *l2.L
 
 // holderCmd is the process that keeps the mounts alive while loaders come and
 // go.
-type holderCmd struct{ dataFlag }
+type holderCmd struct {
+	dataFlag
+	Adopt bool `help:"Take the mount over from the loader."`
+}
 
 // Run holds the mount until the server is gone.
 func (c *holderCmd) Run(ctx context.Context, std streams) error {
-	return holder.Run(ctx, holder.Config{RunDir: readDir(c.Data), Log: (&serveCmd{}).logger(std)})
+	ctx, stop := childSignals(ctx, std)
+	defer stop()
+	return holder.Run(ctx, holder.Config{RunDir: readDir(c.Data), Adopt: c.Adopt, Log: (&serveCmd{}).logger(std)})
 }
 
 // startLoader starts both as children of the server.

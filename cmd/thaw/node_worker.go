@@ -107,7 +107,7 @@ func (r rootfs) Attach(ctx context.Context, s worker.Start) (worker.Root, error)
 	if err != nil {
 		return worker.Root{}, err
 	}
-	return worker.Root{Dir: root.Dir, Started: root.Started, Release: root.Release}, nil
+	return worker.Root{Dir: root.Dir, Started: root.Started, Release: root.Release, Lost: root.Lost, Sound: root.Sound}, nil
 }
 
 // invoker joins the API to the worker.

@@ -38,6 +38,17 @@ func (f originFlags) location(data string) string {
 	return f.Origin
 }
 
+// anchor makes a folder's path independent of the working directory, which may
+// go away, and is not that of the processes that are started.
+func (f *originFlags) anchor() error {
+	if f.Origin == "" || bucket.IsURL(f.Origin) {
+		return nil
+	}
+	path, err := filepath.Abs(f.Origin)
+	f.Origin = path
+	return thaw.Wrap("--origin", err)
+}
+
 func (f originFlags) openBucket(ctx context.Context) (*bucket.Bucket, error) {
 	return bucket.Open(ctx, f.Origin, bucket.Options{Concurrency: f.OriginConcurrency})
 }

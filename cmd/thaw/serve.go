@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -66,8 +65,13 @@ crash the next start removes what was left (mounts, processes, control groups).`
 // Run serves until the context ends.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	log := c.logger(std)
-	// A client that goes away must not end the server.
-	signal.Ignore(syscall.SIGPIPE)
+	defer daemonSignals(std.err)()
+	if err := c.anchor(); err != nil {
+		return err
+	}
+	if err := c.raiseFiles(); err != nil {
+		return err
+	}
 	for _, dir := range []string{"", "run"} {
 		if err := os.MkdirAll(filepath.Join(c.Data, dir), 0o700); err != nil {
 			return thaw.Errorf("serve", thaw.Invalid, "the data folder: %w", err)

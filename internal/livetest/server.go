@@ -65,7 +65,12 @@ func Start(ctx context.Context, data string, flags ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Data: data, Log: &SafeBuffer{}, binary: filepath.Join(root, "bin", "thaw"), flags: flags}
+	return StartProgram(ctx, filepath.Join(root, "bin", "thaw"), data, flags...)
+}
+
+// StartProgram is [Start] with a copy of bin/thaw, which the test may remove.
+func StartProgram(ctx context.Context, binary, data string, flags ...string) (*Server, error) {
+	s := &Server{Data: data, Log: &SafeBuffer{}, binary: binary, flags: flags}
 	if _, err := os.Stat(s.binary); err != nil {
 		return nil, fmt.Errorf("bin/thaw is missing: run \"make build\" first (%w)", err)
 	}

@@ -28,12 +28,18 @@ type Start struct {
 	RequestID string // of the invocation that starts it
 }
 
-// Root is an attached image. Both functions are called at most once, Release
-// last; Started may be nil.
+// Root is an attached image. Started and Release are called at most once,
+// Release last. All but Dir and Release may be nil.
 type Root struct {
 	Dir     string
 	Started func() // the first invocation is answered: the start is over
 	Release func() // no sandbox uses Dir any more
+
+	// Lost is closed once Dir can't be read any more, whoever tries. Its
+	// sandboxes are stopped, and what runs in them is told as the host's
+	// trouble. Sound asks, after a failure, whether that is so.
+	Lost  <-chan struct{}
+	Sound func(context.Context) bool
 }
 
 // Config is what a worker needs. [Default] gives the numbers.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,24 +35,31 @@ type invocation struct {
 // run takes the invocation through its phases. A phase that ends the slot's
 // lease says so.
 func (in *invocation) run(ctx context.Context) error {
-	s, err := in.lease(ctx)
-	if err != nil {
-		return err
-	}
-	if s.box == nil {
+	for try := 1; ; try++ {
+		s, err := in.lease(ctx)
+		if err != nil {
+			return err
+		}
+		if s.box != nil {
+			return in.invoke(s)
+		}
 		in.result.ColdStart = true
 		fail, err := in.start(s)
 		in.worker.pool.begun(s)
 		switch {
+		case errors.Is(err, errLost) && try < maxLost:
+			in.handed = time.Time{} // nothing was
+			in.worker.pool.drop(s)
 		case err != nil:
 			in.worker.pool.drop(s)
 			return err
 		case fail != nil:
 			in.fail(s, fail)
 			return nil
+		default:
+			return in.invoke(s)
 		}
 	}
-	return in.invoke(s)
 }
 
 // lease gets a slot: one that is awake and alive, or one to be started.
@@ -65,6 +73,10 @@ func (in *invocation) lease(ctx context.Context) (*slot, error) {
 		}
 		if s.box == nil {
 			return s, nil
+		}
+		if s.lost() {
+			w.pool.drop(s)
+			continue
 		}
 		err = s.wake(w.cfg.StopTimeout)
 		if err == nil && !s.exited() {
@@ -93,7 +105,11 @@ func (in *invocation) invoke(s *slot) error {
 	turn, err := s.api.Begin(in.event())
 	if err != nil {
 		// The runtime ended between the check and now; this is an exit in flight.
-		in.fail(s, in.exit(s))
+		fail := in.exit(s)
+		if !s.sound() {
+			return in.lose(s)
+		}
+		in.fail(s, fail)
 		return nil
 	}
 	if err := s.endBoost(w.cfg.StopTimeout); err != nil {
@@ -108,11 +124,16 @@ func (in *invocation) invoke(s *slot) error {
 		fail = in.exitAfter(s, turn)
 	case <-in.timer.C:
 		fail = timeoutFailure(in.timeout)
+	case <-s.root.Lost:
+		return in.lose(s)
 	case <-w.killed:
 		w.pool.drop(s)
 		return errKilled
 	}
 	in.result.Timings.Handler = time.Since(begin)
+	if (fail != nil || turn.Response().Failed) && !s.sound() {
+		return in.lose(s)
+	}
 	if fail != nil {
 		in.fail(s, fail)
 		return nil

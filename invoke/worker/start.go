@@ -21,7 +21,7 @@ func (in *invocation) start(s *slot) (*failure, error) {
 		return nil, err
 	}
 	begin := time.Now()
-	fail, err := in.boot(s, in.worker.cfg.InitTimeout)
+	fail, err := s.excuse(in.boot(s, in.worker.cfg.InitTimeout))
 	if err != nil || fail == nil {
 		in.init = time.Since(begin) - in.result.Timings.Sandbox
 		in.result.Timings.Init = in.init
@@ -32,7 +32,7 @@ func (in *invocation) start(s *slot) (*failure, error) {
 	}
 	in.result.Timings.Init = time.Since(begin)
 	in.handed = time.Now()
-	fail, err = in.boot(s, in.f.Timeout)
+	fail, err = s.excuse(in.boot(s, in.f.Timeout))
 	if err == nil && fail != nil {
 		if s.api != nil && fail.hint == "" {
 			fail.hint = silence(fail, s.api.Asked(), in.f.Timeout)
@@ -94,6 +94,8 @@ func (in *invocation) boot(s *slot, limit time.Duration) (*failure, error) {
 		return fail, nil
 	case <-deadline.C:
 		return timeoutFailure(limit), nil
+	case <-s.root.Lost:
+		return nil, errLost
 	case <-w.killed:
 		return nil, errKilled
 	}
@@ -136,16 +138,20 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 }
 
 // watch serves the sandbox's Runtime API, and has the slot stopped when the
-// sandbox ends while it is idle.
+// sandbox ends while it is idle, or its root is lost.
 func (w *Worker) watch(s *slot) {
-	box, api := s.box, s.api
+	box, api, lost := s.box, s.api, s.root.Lost
 	w.owned.Go(func() {
 		if err := api.Serve(box.Listener()); err != nil {
 			w.cfg.Log.Error("the Runtime API of a sandbox failed", "function", s.key.name, "stream", s.stream, "error", err)
 		}
 	})
 	w.owned.Go(func() {
-		<-box.Done() // Stop ends it at the latest
-		w.pool.died(s, box)
+		select {
+		case <-box.Done(): // Stop ends it at the latest
+			w.pool.died(s, box)
+		case <-lost:
+			w.pool.lost(s, box)
+		}
 	})
 }

@@ -19,6 +19,14 @@ type Root struct {
 	Dir     string // the image, mounted read-only
 	Started func() // the start is over: what it read is recorded. Does not wait
 	Release func() // nobody uses Dir any more. Exactly once
+
+	// Lost is closed once the image can't be read any more, since the kernel has
+	// given up what it is mounted from: by an abort of the connection, or by the
+	// death of both processes at once. Whoever uses Dir is to stop.
+	Lost <-chan struct{}
+	// Sound asks whether the image can still be read. False is certain, and may
+	// come before Lost is closed; it is for who has met an error.
+	Sound func(context.Context) bool
 }
 
 // mounts are the mounted images.
@@ -28,7 +36,8 @@ type mounts struct {
 	mu   sync.Mutex // guards what is below; not held across I/O
 	made int        // mounts made so far; each has a folder of its own
 	byID map[thaw.ImageID]*mounted
-	idle []*mounted // those without users, the longest idle first
+	idle []*mounted    // those without users, the longest idle first
+	lost chan struct{} // closed when the mounts there are now are lost
 }
 
 // mounted is one image's mount. There is one however many sandboxes use it, so
@@ -37,6 +46,7 @@ type mounted struct {
 	tenant thaw.TenantID
 	id     thaw.ImageID
 	dir    string
+	lost   <-chan struct{} // closed when the mount, done or not, is lost
 
 	users int // guarded by mounts.mu; whoever waits for the lock below counts
 
@@ -68,6 +78,7 @@ func (c *Client) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.Im
 		}
 		if again {
 			c.release(m)
+			time.Sleep(callRetry) // what was lost is being replaced
 			continue
 		}
 		if report == nil {
@@ -90,6 +101,8 @@ func (c *Client) Attach(ctx context.Context, tenant thaw.TenantID, image thaw.Im
 func (c *Client) root(m *mounted, end func(abandon bool)) Root {
 	return Root{
 		Dir:     m.dir,
+		Lost:    m.lost,
+		Sound:   func(ctx context.Context) bool { return c.sound(ctx, m) },
 		Started: func() { end(false) },
 		Release: sync.OnceFunc(func() {
 			end(true) // a start that never was
@@ -109,7 +122,7 @@ func (s *mounts) use(tenant thaw.TenantID, image thaw.ImageID, runDir string) (*
 		}
 		s.made++
 		dir := filepath.Join(holder.MountsDir(runDir), image.String()+"-"+strconv.Itoa(s.made))
-		m = &mounted{tenant: tenant, id: image, dir: dir}
+		m = &mounted{tenant: tenant, id: image, dir: dir, lost: s.lost}
 		s.byID[image] = m
 	}
 	if m.tenant != tenant {
@@ -137,6 +150,10 @@ func without(list []*mounted, m *mounted) []*mounted {
 func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (token int, seen Report, again bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.done && !mount.IsMounted(m.dir) { // somebody has unmounted it
+		c.mounts.drop(m)
+		m.gone = true
+	}
 	if m.gone || m.done {
 		return 0, seen, m.gone, nil
 	}
@@ -150,12 +167,52 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return 0, seen, false, err
 	}
-	if err := c.images.Mount(c.file(m.id), m.dir); err != nil {
+	err = c.images.Mount(c.file(m.id), m.dir)
+	seen.Mounted = time.Now()
+	if closed(m.lost) || err != nil && !c.sound(ctx, m) { // the files were lost meanwhile
+		c.mounts.drop(m)
+		m.gone = true
+		return 0, seen, true, errors.Join(mount.Detach(m.dir), ignoreMissing(os.Remove(m.dir)))
+	}
+	if err != nil {
 		return 0, seen, false, err
 	}
-	seen.Mounted = time.Now()
 	m.done, m.metaBytes = true, opened.MetaBytes
 	return opened.Token, seen, false, nil
+}
+
+// soundTimeout bounds how long it may take to know whether a mount is lost:
+// until dead processes have successors.
+const soundTimeout = 5 * time.Second
+
+// sound reports whether an image can still be read. While a process is being
+// replaced nobody knows, so that is waited for.
+func (c *Client) sound(ctx context.Context, m *mounted) bool {
+	ctx, cancel := context.WithTimeout(ctx, soundTimeout)
+	defer cancel()
+	for {
+		err := c.check(ctx)
+		if closed(m.lost) || errors.Is(err, holder.ErrGone) {
+			return false
+		}
+		if err == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(callRetry):
+		}
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // endStart tells the loader of the end of a start, apart from who answers the
@@ -190,8 +247,11 @@ func (s *mounts) unuse(m *mounted) []*mounted {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.users--
-	if m.users > 0 || s.byID[m.id] != m {
+	if m.users > 0 {
 		return nil
+	}
+	if s.byID[m.id] != m { // it is lost, or was unmounted by somebody
+		return []*mounted{m}
 	}
 	s.idle = append(s.idle, m)
 	return s.takeIdleLocked(len(s.idle) - s.idleMax)
@@ -210,12 +270,24 @@ func (s *mounts) takeIdleLocked(n int) []*mounted {
 	return taken
 }
 
+// drop takes a mount out that is of no more use. Its last user takes down what
+// is left of it.
+func (s *mounts) drop(m *mounted) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID[m.id] == m {
+		delete(s.byID, m.id)
+	}
+}
+
 // forget takes every mount out: their images are lost.
 func (s *mounts) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.byID)
 	s.idle = nil
+	close(s.lost)
+	s.lost = make(chan struct{})
 }
 
 // unmount takes a mount away that nobody can find any more. A start of the
@@ -228,14 +300,14 @@ func (c *Client) unmount(m *mounted) error {
 		return nil
 	}
 	m.done = false
-	if err := mount.Detach(m.dir); err != nil {
-		return err
+	if err := mount.Detach(m.dir); err != nil || closed(m.lost) {
+		return errors.Join(err, ignoreMissing(os.Remove(m.dir)))
 	}
 	c.dropFile(m.id, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	_, err := call[struct{}](ctx, c, "close", imageRequest{Tenant: m.tenant, Image: m.id})
-	return errors.Join(err, os.Remove(m.dir))
+	return errors.Join(err, ignoreMissing(os.Remove(m.dir)))
 }
 
 // DropKernel unmounts the images that no sandbox uses, and with them what the

@@ -25,7 +25,8 @@ import (
 type ClientConfig struct {
 	RunDir string // made if absent; at most 90 bytes, for the sockets in it
 
-	// Holder and Loader are the command lines of the two processes.
+	// Holder and Loader are the command lines of the two processes. With --adopt
+	// the holder takes over the mount that the loader serves.
 	Holder, Loader []string
 
 	// IdleImages bounds the images that stay mounted while no sandbox uses
@@ -69,14 +70,12 @@ func Start(ctx context.Context, c ClientConfig) (*Client, error) {
 	if err := CleanStale(c.RunDir); err != nil {
 		return nil, thaw.Wrap(op, err)
 	}
-	for _, dir := range []string{c.RunDir, openDir(c.RunDir), holder.MountsDir(c.RunDir), holder.FilesDir(c.RunDir)} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, thaw.Wrap(op, err)
-		}
+	client := &Client{config: c}
+	if err := client.makeFolders(); err != nil {
+		return nil, thaw.Wrap(op, err)
 	}
 	socket := socketPath(c.RunDir)
-	client := &Client{config: c}
-	client.mounts.idleMax = c.IdleImages
+	client.mounts.idleMax, client.mounts.lost = c.IdleImages, make(chan struct{})
 	client.control = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -85,7 +84,7 @@ func Start(ctx context.Context, c ClientConfig) (*Client, error) {
 	}}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	client.stop = stop
-	processes, err := client.startBoth()
+	processes, err := client.startBoth(life)
 	if err != nil {
 		stop()
 		return nil, thaw.Wrap(op, err)
@@ -97,11 +96,21 @@ func Start(ctx context.Context, c ClientConfig) (*Client, error) {
 	return client, nil
 }
 
+func (c *Client) makeFolders() error {
+	run := c.config.RunDir
+	for _, dir := range []string{run, openDir(run), holder.MountsDir(run), holder.FilesDir(run)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CleanStale kills the processes and detaches the mounts that a crash left in
 // the run directory. There must be no live client on it.
 func CleanStale(runDir string) error {
 	err := errors.Join(proc.KillRecorded(pidFile(runDir)), proc.KillRecorded(holder.PIDFile(runDir)),
-		mount.DetachBelow(holder.MountsDir(runDir)), mount.Detach(holder.FilesDir(runDir)))
+		mount.DetachBelow(holder.MountsDir(runDir)), mount.Abort(holder.FilesDir(runDir)))
 	if err != nil {
 		return thaw.Wrap("clean "+runDir, err)
 	}

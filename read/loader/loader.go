@@ -10,6 +10,8 @@
 //	mnt/IMAGE-N    the image mounted from it
 //	mnt/open/IMAGE who owns it, a link in memory; made before the file is shown
 //	loader.sock    the control socket
+//	holder.sock    the holder hands the mount to a loader
+//	device.sock    the loader hands it to the successor of a holder
 //	loader.pid, holder.pid
 //
 // The client makes the EROFS mounts, never the loader: a mount reads the file,
@@ -124,11 +126,11 @@ type server struct {
 }
 
 func serve(ctx context.Context, c Config, cache *l1.L1) error {
-	dev, err := holder.Fetch(ctx, c.RunDir)
+	dev, err := holder.Fetch(ctx, holder.Socket(c.RunDir))
 	if err != nil {
 		return err
 	}
-	defer dev.Close()
+	defer func() { _ = dev.Close() }() // a dup
 	s := &server{config: c, cache: cache, packing: make(chan struct{}, 1), ended: make(chan struct{}, 1), life: ctx, mount: mount.NewServer(dev, mount.Options{Log: c.Log})}
 	levels := []tier.Level{{Name: l1.MemoryName, Cache: cache.Memory}, {Name: l1.DiskName, Cache: cache.Disk}}
 	if c.L2 != nil {
@@ -153,7 +155,8 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	}
 	control := &http.Server{Handler: s.handler(), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn)}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.mount.Serve(ctx) })
+	group.Go(func() error { return s.serveMount(ctx) })
+	group.Go(func() error { return holder.Hand(ctx, holder.LoaderSocket(c.RunDir), dev, c.Log) })
 	group.Go(func() error { collect(ctx, s.ended, s.reads, runtime.GC); return nil })
 	group.Go(func() error {
 		if err := control.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -174,6 +177,15 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 // It is in memory, beside the folders to mount on: a start needs no room on the
 // disk, which may be full.
 func openDir(runDir string) string { return filepath.Join(holder.MountsDir(runDir), "open") }
+
+// serveMount answers the kernel until ctx ends. That the mount is gone is an
+// error: the client looks then what is left of it.
+func (s *server) serveMount(ctx context.Context) error {
+	if err := s.mount.Serve(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return holder.ErrGone
+}
 
 // adopt shows the files that a predecessor showed, before its requests are
 // sent again.

@@ -102,6 +102,7 @@ func (s *server) handler() http.Handler {
 		}
 		return report, nil
 	})
+	handle(mux, "ping", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, s.well() })
 	handle(mux, "close", func(_ context.Context, in imageRequest) (struct{}, error) {
 		s.images.rest(in.Image)
 		return struct{}{}, nil
@@ -135,6 +136,17 @@ func (s *server) handler() http.Handler {
 	})
 	handle(mux, "drop", func(ctx context.Context, _ struct{}) (int64, error) { return s.drop(ctx), nil })
 	return mux
+}
+
+// well is an error where this process answers and yet makes no progress: a
+// request of the kernel is older than any may get.
+func (s *server) well() error {
+	s.images.mu.Lock() // whoever keeps it for ever keeps this one waiting, too
+	defer s.images.mu.Unlock()
+	if age := s.mount.Oldest(); age > 2*mount.DefaultTimeout {
+		return thaw.Errorf("loader", thaw.Internal, "a request of the kernel is %v old", age)
+	}
+	return nil
 }
 
 // drop empties the worker's own cache and returns the bytes it held. What is being

@@ -3,10 +3,10 @@ package loader
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"thaw.dev/thaw/read/holder"
-	"thaw.dev/thaw/read/mount"
 	"thaw.dev/thaw/read/proc"
 )
 
@@ -28,17 +28,36 @@ const (
 // processes are the two children.
 type processes struct{ holder, loader *proc.Child }
 
-func (c *Client) startBoth() (processes, error) {
-	h, err := proc.Start(c.config.Holder, c.config.Output)
+// startBoth starts both anew, with a mount of their own, where there is none.
+func (c *Client) startBoth(ctx context.Context) (processes, error) {
+	h, err := c.startHolder(ctx)
 	if err != nil {
 		return processes{}, err
 	}
-	l, err := proc.Start(c.config.Loader, c.config.Output)
+	l, err := c.startLoader(ctx)
 	if err != nil {
 		h.Stop(stopGrace)
 		return processes{}, err
 	}
 	return processes{holder: h, loader: l}, nil
+}
+
+func (c *Client) startHolder(ctx context.Context, flags ...string) (*proc.Child, error) {
+	return c.startChild(ctx, "holder", append(slices.Clone(c.config.Holder), flags...), c.check)
+}
+
+func (c *Client) startLoader(ctx context.Context) (*proc.Child, error) {
+	return c.startChild(ctx, "loader", c.config.Loader, c.ping)
+}
+
+// startChild starts one process and watches over it until ctx ends.
+func (c *Client) startChild(ctx context.Context, name string, args []string, ask func(context.Context) error) (*proc.Child, error) {
+	child, err := proc.Start(args, c.config.Output)
+	if err != nil {
+		return nil, err
+	}
+	c.supervised.Go(func() { c.watch(ctx, name, child, ask) })
+	return child, nil
 }
 
 // supervise replaces what dies until ctx ends, and then ends both.
@@ -53,55 +72,81 @@ func (c *Client) supervise(ctx context.Context, p processes) {
 		case <-p.loader.Done():
 			c.config.Log.Error("the loader died; a successor takes over", "err", p.loader.Err())
 		case <-p.holder.Done():
-			// The kernel's end of the mounts died with it.
-			c.config.Log.Error("the holder died: sandboxes with mounted images fail", "err", p.holder.Err())
-			p.loader.Stop(0)
-			c.lost()
+			c.config.Log.Error("the holder died; a successor takes over", "err", p.holder.Err())
 		}
 		if time.Since(began) > steadyAfter {
 			pause = firstPause
 		}
-		var err error
-		if p, err = c.replace(ctx, p, pause); err != nil {
-			return // ctx ended
+		for both := false; !both; pause = min(2*pause, largestPause) {
+			select {
+			case <-ctx.Done():
+				p.stop()
+				return
+			case <-time.After(pause):
+			}
+			var err error
+			if p, err = c.replace(ctx, p); err != nil && ctx.Err() == nil {
+				c.config.Log.Error("a process can't be started", "err", err)
+			}
+			both = err == nil
 		}
-		pause = min(2*pause, largestPause)
 	}
 }
 
-// replace starts what is dead of p, and tries until it has or ctx ends.
-func (c *Client) replace(ctx context.Context, p processes, pause time.Duration) (processes, error) {
-	for {
-		select {
-		case <-ctx.Done():
-			p.stop()
-			return p, context.Cause(ctx)
-		case <-time.After(pause):
+// replace starts what is dead of p. The mount lives on in the process that is
+// not. Where both are dead, or the kernel has given the mount up, all that is
+// mounted is lost and both begin anew.
+func (c *Client) replace(ctx context.Context, p processes) (processes, error) {
+	var err error
+	switch {
+	case ended(p.holder) && !ended(p.loader):
+		var successor *proc.Child
+		if successor, err = c.startHolder(ctx, "--adopt"); err != nil {
+			return p, err
 		}
-		var err error
-		if ended(p.holder) {
-			if err = errors.Join(mount.Detach(holder.FilesDir(c.config.RunDir))); err == nil {
-				p.holder, err = restart(c.config.Holder, p.holder, c)
-			}
-		}
-		if err == nil && ended(p.loader) {
-			p.loader, err = restart(c.config.Loader, p.loader, c)
-		}
-		if err == nil {
+		p.holder = successor
+		if c.alive(ctx, successor) {
 			return p, nil
 		}
-		c.config.Log.Error("a process can't be started", "err", err)
-		pause = min(2*pause, largestPause)
+	case !ended(p.holder) && c.alive(ctx, p.holder):
+		var successor *proc.Child
+		if successor, err = c.startLoader(ctx); err == nil {
+			p.loader = successor
+		}
+		return p, err
 	}
+	if ctx.Err() != nil {
+		return p, ctx.Err()
+	}
+	p.loader.Stop(0)
+	p.holder.Stop(0)
+	c.config.Log.Error("mounted images are lost: what runs on them is stopped, what starts gets new mounts")
+	if err := c.lost(); err != nil {
+		return p, err
+	}
+	anew, err := c.startBoth(ctx)
+	if err != nil {
+		return p, err
+	}
+	return anew, nil
 }
 
-// restart returns a new child, or the dead one with an error.
-func restart(args []string, dead *proc.Child, c *Client) (*proc.Child, error) {
-	child, err := proc.Start(args, c.config.Output)
-	if err != nil {
-		return dead, err
+// alive reports whether a holder has a mount that lives, and waits until it
+// says so. One that ends meanwhile has none.
+func (c *Client) alive(ctx context.Context, child *proc.Child) bool {
+	for begin := time.Now(); !ended(child) && time.Since(begin) < 2*beatTimeout; {
+		asking, cancel := context.WithTimeout(ctx, beatTimeout)
+		err := c.check(asking)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if errors.Is(err, holder.ErrGone) || ctx.Err() != nil {
+			return false
+		}
+		time.Sleep(firstPause)
 	}
-	return child, nil
+	return false
 }
 
 func ended(p *proc.Child) bool {
@@ -119,10 +164,11 @@ func (p processes) stop() {
 	p.holder.Stop(stopGrace)
 }
 
-// lost forgets and detaches every mounted image, since none can be read.
-func (c *Client) lost() {
+// lost forgets every mounted image, tells who uses them, and detaches them.
+func (c *Client) lost() error {
 	c.mounts.forget()
 	if err := CleanStale(c.config.RunDir); err != nil {
-		c.config.Log.Error("the mounts of a dead holder", "err", err)
+		return err
 	}
+	return c.makeFolders()
 }

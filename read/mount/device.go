@@ -18,17 +18,17 @@ import (
 // mount; when the last is closed, readers get errors. The mount is seen by its
 // owner's user id alone and can't be written, executed from or hold devices.
 // The error is [thaw.Unavailable] where the kernel can't do what is needed.
-func Mount(dir string) (*os.File, error) {
+func Mount(dir string) (Descriptor, error) {
 	op := "mount FUSE on " + dir
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, thaw.Errorf(op, thaw.Unavailable, "/dev/fuse: %w (is the kernel module fuse loaded?)", err)
+		return -1, thaw.Errorf(op, thaw.Unavailable, "/dev/fuse: %w (is the kernel module fuse loaded?)", err)
 	}
-	dev := os.NewFile(uintptr(fd), "/dev/fuse")
+	dev := Descriptor(fd)
 	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,max_read=%d", fd, os.Geteuid(), os.Getegid(), MaxReadBytes)
 	if err := unix.Mount("thaw", dir, "fuse.thaw", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, data); err != nil {
 		_ = dev.Close()
-		return nil, thaw.Wrap(op, err)
+		return -1, thaw.Wrap(op, err)
 	}
 	err = handshake(fd)
 	if err == nil {
@@ -41,7 +41,7 @@ func Mount(dir string) (*os.File, error) {
 	if err != nil {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 		_ = dev.Close()
-		return nil, thaw.Wrap(op, err)
+		return -1, thaw.Wrap(op, err)
 	}
 	setReadAhead(device, MaxReadBytes>>10)
 	return dev, nil
@@ -124,6 +124,22 @@ func initAnswer(req request, offered uint64) []byte {
 
 // errGone says that the file system was unmounted or the connection aborted.
 var errGone = errors.New("the mount is gone")
+
+// Descriptor is the kernel's end of a mount, an open /dev/fuse, or a dup of it.
+// It is no [os.File]: Go's runtime would watch that, and would change whether it
+// blocks, which all dups have in common.
+type Descriptor int
+
+// Close gives the descriptor up. With the last dup the mount dies.
+func (d Descriptor) Close() error { return unix.Close(int(d)) }
+
+// Gone reports whether the kernel has given the mount up: its connection was
+// aborted, or it was unmounted. It does not wait.
+func (d Descriptor) Gone() bool {
+	fds := []unix.PollFd{{Fd: int32(d)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 1 && fds[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0
+}
 
 // device is an adopted descriptor with a way to be woken up.
 type device struct {

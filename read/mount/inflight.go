@@ -34,6 +34,7 @@ type work struct {
 	parent context.Context //nolint:containedctx // the server's, to tell its end from the request's
 	unique uint64
 	pid    uint32
+	begun  time.Time
 
 	watched bool          // guarded by inflight.mu: somebody looks whether the reader was killed
 	done    chan struct{} // closed at its end, once watched
@@ -46,7 +47,7 @@ var (
 )
 
 func (f *inflight) begin(parent context.Context, req request, timeout time.Duration) *work {
-	w := &work{parent: parent, unique: req.unique, pid: req.pid}
+	w := &work{parent: parent, unique: req.unique, pid: req.pid, begun: time.Now()}
 	timed, stopTimer := context.WithTimeoutCause(parent, timeout, errTimedOut)
 	ctx, cancel := context.WithCancelCause(timed)
 	w.ctx = ctx
@@ -61,6 +62,16 @@ func (f *inflight) begin(parent context.Context, req request, timeout time.Durat
 	}
 	f.works[req.unique] = w
 	return w
+}
+
+func (f *inflight) oldest() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var age time.Duration
+	for _, w := range f.works {
+		age = max(age, time.Since(w.begun))
+	}
+	return age
 }
 
 // stopped reports that the server ended before the work did.

@@ -59,7 +59,7 @@ func randomFile(n int) *memFile {
 // served is a mount with a server in this process.
 type served struct {
 	dir  string
-	dev  *os.File
+	dev  mount.Descriptor
 	s    *mount.Server
 	stop func() error
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +28,7 @@ type File interface {
 // Options make a [Server]. The zero value of each field means its default.
 type Options struct {
 	// Timeout bounds a request, from its arrival to the answer; EIO after it.
-	// Default 30 s.
+	// Default [DefaultTimeout].
 	Timeout time.Duration
 	// Handlers bounds the requests being handled at a time; more wait in the
 	// kernel. Default 192, above what
@@ -38,6 +36,9 @@ type Options struct {
 	Handlers int
 	Log      *slog.Logger // default slog.Default
 }
+
+// DefaultTimeout is how long a read may take unless Options say otherwise.
+const DefaultTimeout = 30 * time.Second
 
 // idleHandlers is how many handlers stay when there is nothing to do: enough
 // for a burst of readahead without making goroutines and buffers anew.
@@ -47,7 +48,6 @@ const idleHandlers = 8
 // concurrent use.
 type Server struct {
 	opts     Options
-	file     *os.File // keeps the descriptor in dev open
 	dev      device
 	files    table
 	inflight inflight
@@ -66,9 +66,9 @@ type Server struct {
 // NewServer returns a server for the mount whose descriptor, from [Mount] or
 // handed over by another process, is dev. The caller closes dev after Serve has
 // returned.
-func NewServer(dev *os.File, o Options) *Server {
+func NewServer(dev Descriptor, o Options) *Server {
 	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
+		o.Timeout = DefaultTimeout
 	}
 	if o.Handlers == 0 {
 		o.Handlers = 192
@@ -76,7 +76,7 @@ func NewServer(dev *os.File, o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Server{opts: o, file: dev, dev: device{fd: int(dev.Fd())}}
+	return &Server{opts: o, dev: device{fd: int(dev)}}
 }
 
 // Add shows f in the mount under name, at once. A name that is there already,
@@ -86,6 +86,10 @@ func (s *Server) Add(name string, f File) error { return s.files.add(name, f) }
 // Remove takes the file of that name out of the mount. Who has it open gets
 // errors from then on.
 func (s *Server) Remove(name string) { s.files.remove(name) }
+
+// Oldest is the age of the request that is being answered for the longest time;
+// zero where there is none.
+func (s *Server) Oldest() time.Duration { return s.inflight.oldest() }
 
 // Serve answers requests until ctx ends or the mount is gone, both of which are
 // no error, and returns when the last handler has ended. First it makes the
@@ -120,7 +124,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	cancel()
 	<-woken
 	_ = unix.Close(stop)
-	runtime.KeepAlive(s.file)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return thaw.Wrap("serve the mount", s.failed)

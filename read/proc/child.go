@@ -14,14 +14,16 @@ import (
 // Child is a running child process that notices the death of this one.
 type Child struct {
 	cmd  *exec.Cmd
-	line *os.File // the end of the lifeline that this process holds
+	line *os.File // the end of the lifeline that this process holds; closing it again is no harm
 	done chan struct{}
 	err  error // valid once done is closed
 }
 
 // Start starts a child from a command line, with a lifeline, in a process group
 // of its own so that a terminal's interrupt reaches this process alone. Its
-// output goes to output. The caller ends it with [Child.Stop].
+// output goes to output. The caller ends it with [Child.Stop]. Where the
+// program is this one, it is what runs here, though its path be gone or
+// another's by now.
 func Start(args []string, output io.Writer) (*Child, error) {
 	if len(args) == 0 {
 		return nil, thaw.Errorf("start a process", thaw.Invalid, "no command")
@@ -32,6 +34,10 @@ func Start(args []string, output io.Writer) (*Child, error) {
 	}
 	defer r.Close()
 	cmd := exec.Command(args[0], args[1:]...)
+	if own, err := os.Executable(); err == nil && own == args[0] {
+		cmd.Path = "/proc/self/exe"
+	}
+	cmd.Dir = "/" // this process's own may be gone
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{r} // becomes descriptor 3
 	cmd.Env = append(os.Environ(), LifelineEnv+"=3")
@@ -61,10 +67,10 @@ func (c *Child) Err() error { return c.err }
 // Kill ends the child at once, without waiting for it.
 func (c *Child) Kill() { _ = c.cmd.Process.Kill() } // fails only if it has ended
 
-// Stop asks the child to end, as its parent's death would, kills it after
-// grace, and returns when it has ended.
+// Stop asks the child to end, by its lifeline as this process's death would,
+// kills it after grace, and returns when it has ended.
 func (c *Child) Stop(grace time.Duration) {
-	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	_ = c.line.Close() // fails only if it is closed
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

@@ -34,6 +34,7 @@ func main() {
 	// happens on this one, and the command is forked from it.
 	runtime.LockOSThread()
 	c := control{fd: controlFD}
+	unmoved()
 	if err := secure(); err != nil {
 		c.fail(err)
 	}
@@ -108,6 +109,26 @@ func run(c control, order wire.Start, files passed, filter []byte) syscall.WaitS
 	}()
 	return reap(pid)
 }
+
+// unmoved makes the signals that a terminal or a service manager sends to every
+// process at once nothing to this one: its launcher ends it. The kernel gives
+// process 1 of a namespace no signal that has no handler, and Go has one for
+// these. What is executed finds them as they were.
+func unmoved() {
+	action := [4]uintptr{sigDefault} // struct sigaction: handler, flags, restorer, mask
+	if os.Getpid() != 1 {
+		action[0] = sigIgnore // it executes nothing
+	}
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	}
+}
+
+// The dispositions of a signal that are no handler.
+const (
+	sigDefault = 0
+	sigIgnore  = 1
+)
 
 // secure lets go of what was inherited: nothing but the control socket and,
 // until then, the descriptors of a start message may exist; nothing at all may
