@@ -82,7 +82,7 @@ var numbers = []number{
 	{"docs/sandbox.md", "runs as user #, group 990", "thaw.go", `UserID   = (.+)`, count},
 	{"CONTRIBUTING.md", "A function up to # lines", "internal/archtest/size_test.go", `maxFunctionLines = (.+)`, count},
 	{"CONTRIBUTING.md", "a file up to # lines of code", "internal/archtest/size_test.go", `maxFileLines\s+= (.+)`, count},
-	{"SPECIFICATION.md", "a read that takes longer than # s fails with EIO", "read/mount/server.go", `o\.Timeout = (.+)`, seconds},
+	{"SPECIFICATION.md", "a read that takes longer than # s fails with EIO", "read/mount/server.go", `DefaultTimeout = (.+)`, seconds},
 }
 
 func plain(n int64) string   { return strconv.FormatInt(n, 10) }

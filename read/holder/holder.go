@@ -75,7 +75,7 @@ func Run(ctx context.Context, c Config) error {
 		}
 	}
 	if err := proc.Record(PIDFile(c.RunDir)); err != nil {
-		return thaw.Wrap(op, err)
+		c.Log.Warn("if this process outlives the server by a bug, the next server does not find it", "err", err)
 	}
 	dev, err := c.device(ctx)
 	if err != nil {

@@ -99,8 +99,11 @@ func Run(ctx context.Context, c Config) error {
 		case <-ctx.Done():
 		}
 	}()
-	if err := proc.Record(pidFile(c.RunDir)); err != nil {
+	if err := os.MkdirAll(c.RunDir, 0o700); err != nil { // somebody may have removed it
 		return thaw.Wrap(op, err)
+	}
+	if err := proc.Record(pidFile(c.RunDir)); err != nil {
+		c.Log.Warn("if this process outlives the server by a bug, the next server does not find it", "err", err)
 	}
 	cache, err := l1.Open(c.L1)
 	if err != nil {

@@ -37,7 +37,7 @@ type Options struct {
 	Log      *slog.Logger // default slog.Default
 }
 
-// DefaultTimeout is how long a read may take unless Options say otherwise.
+// DefaultTimeout bounds a request unless Options say otherwise.
 const DefaultTimeout = 30 * time.Second
 
 // idleHandlers is how many handlers stay when there is nothing to do: enough

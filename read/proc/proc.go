@@ -51,21 +51,37 @@ func identify(pid int) (Identity, error) {
 	return Identity{PID: pid, Start: start, Boot: strings.TrimSpace(string(boot))}, err
 }
 
-// Record writes the identity of this process to a file.
+// Record writes the identity of this process to a file. On a full disk it uses
+// the room of what a predecessor wrote there.
 func Record(path string) error {
+	const op = "record the process"
 	id, err := identify(os.Getpid())
 	if err != nil {
-		return thaw.Wrap("record the process", err)
+		return thaw.Wrap(op, err)
 	}
 	b, err := json.Marshal(id)
 	if err != nil {
-		return thaw.Wrap("record the process", err)
+		return thaw.Wrap(op, err)
 	}
 	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return thaw.Wrap("record the process", err)
+	if err = os.WriteFile(tmp, b, 0o600); err == nil {
+		return thaw.Wrap(op, os.Rename(tmp, path))
 	}
-	return thaw.Wrap("record the process", os.Rename(tmp, path))
+	_ = os.Remove(tmp) // of no use, if it is there at all
+	if overwrite(path, b) == nil {
+		return nil
+	}
+	return thaw.Wrap(op, err)
+}
+
+// overwrite replaces the content of a file that is there.
+func overwrite(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	return errors.Join(err, f.Truncate(int64(len(b))), f.Close())
 }
 
 // killWait bounds the wait for a killed process to be gone. One that hangs in
