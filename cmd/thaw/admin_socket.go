@@ -131,9 +131,11 @@ func (n *node) ingestStatus(r *http.Request) (any, error) {
 // the reader goes away.
 func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 	account, err := n.tenant(r)
-	if err == nil {
-		_, _, err = n.control.Get(r.Context(), account.ID, r.PathValue("function"), "")
+	if err != nil {
+		respond(w, nil, err)
+		return
 	}
+	function, _, err := n.control.Get(r.Context(), account.ID, r.PathValue("function"), "")
 	if err != nil {
 		n.respond(w, r, nil, err)
 		return
@@ -144,7 +146,7 @@ func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	options := logs.ReadOptions{Follow: r.URL.Query().Get("follow") == "1"}
-	for event, err := range n.logs.Read(ctx, account.ID, r.PathValue("function"), options) {
+	for event, err := range n.logs.Read(ctx, account.ID, function.Name, options) {
 		if err != nil {
 			n.log.Debug("a log's reader ended", "error", err)
 			return

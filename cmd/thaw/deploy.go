@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -27,17 +26,29 @@ import (
 // deployCmd creates or updates a function.
 type deployCmd struct {
 	apiFlags
-	Name    string            `arg:"" help:"Name of the function."`
-	Image   string            `arg:"" help:"A folder with an OCI layout, or an OCI or docker archive, of several images the one named behind a colon; or a reference to a registry."`
-	Memory  int32             `help:"Memory in MB, 128 to 10240; CPU is given in proportion." placeholder:"MB"`
-	Timeout time.Duration     `help:"Time limit of an invocation, 1s to 15m." placeholder:"3s"`
-	Env     map[string]string `help:"An environment variable; may be repeated." placeholder:"K=V" mapsep:"none"`
-	JSON    bool              `name:"json" help:"Print the function as JSON, and no progress."`
+	Name  string `arg:"" help:"Name or ARN of the function."`
+	Image string `arg:"" help:"A folder with an OCI layout, or an OCI or docker archive, of several images the one named behind a colon; or a reference to a registry."`
+	settings
+	JSON bool `name:"json" help:"Print the function as JSON, and no progress."`
+}
+
+// Help is the long form of the command's help.
+func (deployCmd) Help() string {
+	return `A local image is pushed to the server's registry first, into a repository named
+after the function. The command ends when the function is ready to be invoked.
+
+Deploying a function again changes its image and the settings that are named; every
+other setting stays, the variables that no --env names too. The previous image serves
+until the new one is ready. Interrupted (ctrl-C) before the server was asked, nothing
+has changed; after that the server goes on preparing the function.`
 }
 
 // Run pushes a local image, creates or updates the function, and waits until
 // it is ready to be invoked.
 func (c *deployCmd) Run(ctx context.Context, std streams) error {
+	if _, err := c.environment(nil); err != nil {
+		return err
+	}
 	s, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -45,26 +56,43 @@ func (c *deployCmd) Run(ctx context.Context, std streams) error {
 	p := newProgress(std.err, c.JSON)
 	defer p.close()
 	ref := c.Image
-	if isLocal(c.Image) {
-		if ref, err = c.push(ctx, s, p); err != nil {
+	switch {
+	case isLocal(c.Image):
+		if ref, err = c.push(ctx, s, p); err != nil && ctx.Err() != nil {
+			return thaw.Errorf("", thaw.Canceled, "interrupted: %s was not changed; the layers that have arrived are not sent again", c.Name)
+		} else if err != nil {
 			return err
 		}
-	} else if strings.HasPrefix(c.Image, ".") || strings.HasPrefix(c.Image, "/") {
-		return thaw.Errorf("deploy "+c.Name, thaw.Invalid, "there is no image at %s", c.Image)
+	case looksLocal(c.Image):
+		return thaw.Errorf("deploy "+c.Name, thaw.Invalid, "there is no file or folder %s", c.Image)
 	}
-	if err := c.apply(ctx, s.lambda(), ref); err != nil {
+	if err := c.apply(ctx, s.lambda(), ref); err != nil && ctx.Err() != nil {
+		return thaw.Errorf("", thaw.Canceled, "interrupted: %s may have been changed already; see thaw ls", c.Name)
+	} else if err != nil {
 		return s.plain(err)
 	}
 	config, err := c.wait(ctx, s, p)
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
+		return thaw.Errorf("", thaw.Canceled, "interrupted: the server goes on preparing %s; see thaw ls", c.Name)
+	} else if err != nil {
 		return s.plain(err)
 	}
 	p.close()
 	if c.JSON {
 		return printJSON(std.out, config)
 	}
-	_, err = fmt.Fprintf(std.out, "%s is %s: thaw invoke %s -d '{}'\n", aws.ToString(config.FunctionArn), strings.ToLower(string(config.State)), c.Name)
+	_, err = fmt.Fprintf(std.out, "%s is %s: thaw invoke %s -d '{}'\n", aws.ToString(config.FunctionArn), strings.ToLower(string(config.State)), quote(c.Name))
 	return err
+}
+
+// looksLocal reports whether image can only mean a file.
+func looksLocal(image string) bool {
+	for _, end := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
+		if strings.HasSuffix(image, end) {
+			return true
+		}
+	}
+	return strings.HasPrefix(image, ".") || strings.HasPrefix(image, "/")
 }
 
 // isLocal reports whether image is a folder or a file, or one with the name of
@@ -105,7 +133,7 @@ func (c *deployCmd) push(ctx context.Context, s session, p *progress) (string, e
 	close(updates)
 	<-watched
 	if err != nil {
-		return "", thaw.Wrap("push to "+ref.String(), err)
+		return "", thaw.Wrap("push to "+ref.String(), s.unreachable(err))
 	}
 	return fmt.Sprintf("%s/%s@%s", endpoint.Host, repository, digest), nil
 }
@@ -113,6 +141,10 @@ func (c *deployCmd) push(ctx context.Context, s session, p *progress) (string, e
 // repositoryName maps a function's name, which may hold upper case, to a
 // repository's, which may not, so that two names never meet.
 func repositoryName(function string) string {
+	if _, name, isARN := strings.Cut(function, ":function:"); isARN {
+		function = name
+	}
+	function, _, _ = strings.Cut(function, ":") // without a qualifier
 	lower := strings.Trim(strings.ToLower(function), "-_")
 	if lower == function {
 		return lower
@@ -131,52 +163,42 @@ func insecure(endpoint *url.URL) []name.Option {
 // apply creates the function, or updates the code and what was asked for of
 // the configuration of the one that is there.
 func (c *deployCmd) apply(ctx context.Context, client *lambda.Client, ref string) error {
-	_, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &c.Name})
+	config, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &c.Name})
 	if isNotFound(err) {
-		_, err = client.CreateFunction(ctx, c.createInput(ref))
+		in := &lambda.CreateFunctionInput{
+			FunctionName: &c.Name, PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &ref},
+			Role: aws.String("arn:aws:iam::000000000000:role/thaw"),
+		}
+		if err := c.create(in); err != nil {
+			return err
+		}
+		_, err = client.CreateFunction(ctx, in)
 		return err
 	}
 	if err != nil {
 		return err
 	}
-	if c.Memory != 0 || c.Timeout != 0 || len(c.Env) > 0 {
-		if _, err := client.UpdateFunctionConfiguration(ctx, c.updateInput()); err != nil {
+	code := &lambda.UpdateFunctionCodeInput{FunctionName: &c.Name, ImageUri: &ref}
+	if c.named() {
+		// An image that is refused must not leave half of a change behind.
+		try := *code
+		try.DryRun = true
+		if _, err := client.UpdateFunctionCode(ctx, &try); err != nil {
+			return err
+		}
+		in, err := c.update(config)
+		if err != nil {
+			return err
+		}
+		if _, err := client.UpdateFunctionConfiguration(ctx, in); err != nil {
 			return err
 		}
 		if err := settle(ctx, client, c.Name); err != nil {
 			return err
 		}
 	}
-	_, err = client.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: &c.Name, ImageUri: &ref})
+	_, err = client.UpdateFunctionCode(ctx, code)
 	return err
-}
-
-func (c *deployCmd) createInput(ref string) *lambda.CreateFunctionInput {
-	in := &lambda.CreateFunctionInput{
-		FunctionName: &c.Name, PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &ref},
-		Role: aws.String("arn:aws:iam::000000000000:role/thaw"), Environment: c.environment(),
-	}
-	if c.Memory != 0 {
-		in.MemorySize = &c.Memory
-	}
-	if c.Timeout != 0 {
-		in.Timeout = aws.Int32(int32(c.Timeout.Seconds()))
-	}
-	return in
-}
-
-func (c *deployCmd) updateInput() *lambda.UpdateFunctionConfigurationInput {
-	create := c.createInput("")
-	return &lambda.UpdateFunctionConfigurationInput{
-		FunctionName: &c.Name, MemorySize: create.MemorySize, Timeout: create.Timeout, Environment: create.Environment,
-	}
-}
-
-func (c *deployCmd) environment() *types.Environment {
-	if len(c.Env) == 0 {
-		return nil
-	}
-	return &types.Environment{Variables: maps.Clone(c.Env)}
 }
 
 // settle waits until the last update has ended.
@@ -214,10 +236,10 @@ func (c *deployCmd) wait(ctx context.Context, s session, p *progress) (*lambda.G
 func failure(config *lambda.GetFunctionConfigurationOutput) error {
 	switch {
 	case config.State == types.StateFailed:
-		return thaw.Errorf("create "+aws.ToString(config.FunctionName), thaw.Invalid, "%s: %s", config.StateReasonCode, aws.ToString(config.StateReason))
+		return &refusal{thaw.Invalid, fmt.Sprintf("create %s: %s: %s", aws.ToString(config.FunctionName), config.StateReasonCode, aws.ToString(config.StateReason))}
 	case config.LastUpdateStatus == types.LastUpdateStatusFailed:
-		return thaw.Errorf("update "+aws.ToString(config.FunctionName), thaw.Invalid, "%s: %s; the previous image serves on",
-			config.LastUpdateStatusReasonCode, aws.ToString(config.LastUpdateStatusReason))
+		return &refusal{thaw.Invalid, fmt.Sprintf("update %s: %s: %s; the previous image serves on",
+			aws.ToString(config.FunctionName), config.LastUpdateStatusReasonCode, aws.ToString(config.LastUpdateStatusReason))}
 	}
 	return nil
 }

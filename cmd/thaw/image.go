@@ -44,7 +44,7 @@ type imageReport struct {
 
 type imageInspectCmd struct {
 	tenantFlags
-	Image string `arg:"" help:"A function's name, an image id, or the reference the function was created from."`
+	Image string `arg:"" help:"A function's name or ARN, the reference it was created from, or an image id or digest, of which the beginning is enough."`
 	Out   string `short:"o" help:"Draw the map of chunks into this file, .png or .svg, instead of on the terminal." placeholder:"FILE" type:"path"`
 	JSON  bool   `name:"json" help:"Print JSON."`
 }

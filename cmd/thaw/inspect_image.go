@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/format/manifest"
 	"thaw.dev/thaw/internal/chunkmap"
-	"thaw.dev/thaw/invoke/control"
 )
 
 // inspectImage answers thaw image inspect.
@@ -49,8 +50,9 @@ func (n *node) inspectImage(r *http.Request) (any, error) {
 	return report, err
 }
 
-// findImage finds an image by its id, by the function that runs it, or by the
-// reference that a function was made from.
+// findImage finds an image by its id, by the function that runs it, by the
+// reference that a function was made from, or by what is printed of an id or a
+// digest: the beginning, if only one image begins so.
 func (n *node) findImage(ctx context.Context, tenant thaw.TenantID, what string) (function string, id thaw.ImageID, err error) {
 	if id, err := thaw.ParseImageID(what); err == nil {
 		return "", id, nil
@@ -65,25 +67,82 @@ func (n *node) findImage(ctx context.Context, tenant thaw.TenantID, what string)
 		}
 		return f.Name, f.Code.Prepared.Image, nil
 	}
+	found := map[thaw.ImageID]string{}
 	for marker := ""; ; {
 		page, next, err := n.control.List(ctx, tenant, marker, 100)
 		if err != nil {
 			return "", id, err
 		}
 		for _, f := range page {
-			if made(f, what) {
+			if f.Code == nil {
+				continue
+			}
+			if f.Code.ImageURI == what || f.Code.Digest == what {
 				return f.Name, f.Code.Prepared.Image, nil
+			}
+			if begins(f.Code.Digest, what) || begins(f.Code.Prepared.Image.String(), what) {
+				found[f.Code.Prepared.Image] = f.Name
 			}
 		}
 		if next == "" {
-			return "", id, thaw.Errorf("inspect "+what, thaw.NotFound, "no function of this tenant is called that or runs an image of that name; \"thaw ls\" lists the functions")
+			break
 		}
 		marker = next
 	}
+	if len(found) == 0 {
+		if err := n.findManifests(ctx, tenant, what, found); err != nil {
+			return "", id, err
+		}
+	}
+	return onlyImage(what, found)
 }
 
-func made(f *control.Function, ref string) bool {
-	return f.Code != nil && (f.Code.ImageURI == ref || f.Code.Digest == ref)
+// onlyImage is what was found, if it is one.
+func onlyImage(what string, found map[thaw.ImageID]string) (function string, id thaw.ImageID, err error) {
+	if len(found) == 0 {
+		return "", id, thaw.Errorf("inspect "+what, thaw.NotFound,
+			"no function of this tenant is called that or runs an image of that name, and no image's id begins so; \"thaw ls\" lists the functions")
+	}
+	var names []string
+	for id, function = range found {
+		names = append(names, strings.TrimSpace(id.String()[:16]+" "+function))
+	}
+	if len(found) > 1 {
+		slices.Sort(names)
+		return "", id, thaw.Errorf("inspect "+what, thaw.Invalid, "several images begin so: %s: give more of one", strings.Join(names, ", "))
+	}
+	return function, id, nil
+}
+
+// begins reports whether what is the beginning of an id or a digest, with or
+// without its algorithm.
+func begins(id, what string) bool {
+	return what != "" && (strings.HasPrefix(id, what) || strings.HasPrefix(strings.TrimPrefix(id, "sha256:"), what))
+}
+
+// findManifests adds the tenant's images, whether a function runs them or not,
+// whose id begins with what.
+func (n *node) findManifests(ctx context.Context, tenant thaw.TenantID, what string, found map[thaw.ImageID]string) error {
+	if strings.Trim(what, "0123456789abcdef") != "" {
+		return nil
+	}
+	for key, err := range n.origin.ListObjects(ctx, manifest.KeyPrefix+what) {
+		if err != nil {
+			return err
+		}
+		id, err := thaw.ParseImageID(strings.TrimPrefix(key, manifest.KeyPrefix))
+		if err != nil {
+			continue
+		}
+		reader, err := manifest.Open(ctx, manifest.FromObjects(n.origin, id), id, nil)
+		if err != nil {
+			return err
+		}
+		if reader.Head().Tenant == tenant {
+			found[id] = ""
+		}
+	}
+	return nil
 }
 
 // count fills in what the manifest's chunks tell.

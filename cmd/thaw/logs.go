@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
+
+	"thaw.dev/thaw"
 )
 
 // logsCmd prints a function's log.
 type logsCmd struct {
 	tenantFlags
-	Name   string `arg:"" help:"Name of the function."`
+	Name   string `arg:"" help:"Name or ARN of the function."`
 	Follow bool   `short:"f" help:"Go on printing what is logged."`
 }
 
@@ -32,6 +35,9 @@ func (c *logsCmd) Run(ctx context.Context, std streams) error {
 	_, err = io.Copy(flushing{std.out}, body)
 	if ctx.Err() != nil {
 		return nil // the user ended it
+	}
+	if c.Follow && err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		return thaw.Errorf("follow the log of "+c.Name, thaw.Unavailable, "the server has ended")
 	}
 	return err
 }

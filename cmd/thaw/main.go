@@ -129,12 +129,32 @@ func run(ctx context.Context, args []string, std streams) int {
 	if exited {
 		return exitOK
 	}
+	if err == nil {
+		err = refuseEmpty(parsed)
+	}
 	if err != nil {
 		fmt.Fprintln(std.err, "thaw:", err)
 		fmt.Fprintln(std.err, "Run \"thaw --help\", or \"thaw COMMAND --help\".")
 		return exitUsage
 	}
 	return exitStatus(ctx, parsed.Run(), std)
+}
+
+// refuseEmpty refuses an argument that is "", as an unset variable of a script is.
+func refuseEmpty(parsed *kong.Context) error {
+	for _, p := range parsed.Path {
+		if p.Positional == nil {
+			continue
+		}
+		words, isList := p.Positional.Target.Interface().([]string)
+		if !isList {
+			words = []string{fmt.Sprint(p.Positional.Target)}
+		}
+		if slices.Contains(words, "") {
+			return fmt.Errorf("the argument %s is empty", p.Positional.Summary())
+		}
+	}
+	return nil
 }
 
 // exitStatus says why a command failed and returns its exit status.

@@ -59,7 +59,7 @@ resolved and read. As in
 
 // Run reads the password and has the server check and store the login.
 func (c *registryLoginCmd) Run(ctx context.Context, std streams) error {
-	user, password, err := c.ask(std)
+	user, password, err := c.ask(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -78,14 +78,14 @@ func (c *registryLoginCmd) Run(ctx context.Context, std streams) error {
 
 // ask completes the flags from standard input: a terminal's, with the password
 // not shown, or with --password-stdin whatever it is.
-func (c *registryLoginCmd) ask(std streams) (user, password string, err error) {
+func (c *registryLoginCmd) ask(ctx context.Context, std streams) (user, password string, err error) {
 	file, isFile := std.in.(*os.File)
 	terminal := isFile && term.IsTerminal(int(file.Fd()))
 	if c.PasswordStdin {
 		if c.User == "" {
 			return "", "", thaw.Errorf("log in to "+c.Host, thaw.Invalid, "--password-stdin needs --user")
 		}
-		text, err := io.ReadAll(io.LimitReader(std.in, 1<<20))
+		text, err := reading(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(std.in, 1<<20)) })
 		return c.User, strings.TrimRight(string(text), "\r\n"), err
 	}
 	if !terminal {
@@ -94,14 +94,21 @@ func (c *registryLoginCmd) ask(std streams) (user, password string, err error) {
 	}
 	if user = c.User; user == "" {
 		fmt.Fprint(std.err, "user: ")
-		line, err := bufio.NewReader(std.in).ReadString('\n')
+		line, err := reading(ctx, func() ([]byte, error) { return bufio.NewReader(std.in).ReadBytes('\n') })
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", "", err
 		}
-		user = strings.TrimSpace(line)
+		user = strings.TrimSpace(string(line))
 	}
 	fmt.Fprintf(std.err, "password of %s: ", user)
-	text, err := term.ReadPassword(int(file.Fd()))
+	shown, err := term.GetState(int(file.Fd()))
+	if err != nil {
+		return "", "", err
+	}
+	text, err := reading(ctx, func() ([]byte, error) { return term.ReadPassword(int(file.Fd())) })
+	if err != nil {
+		_ = term.Restore(int(file.Fd()), shown) // an interrupted read leaves the echo off
+	}
 	fmt.Fprintln(std.err)
 	return user, string(text), err
 }

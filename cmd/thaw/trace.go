@@ -14,7 +14,7 @@ import (
 // traceCmd shows where an invocation's time went.
 type traceCmd struct {
 	dataFlag
-	Invocation string `arg:"" optional:"" help:"The request id: X-Amzn-RequestId of the answer, RequestId in the log. Without one, the last cold starts are listed."`
+	Invocation string `arg:"" optional:"" help:"The request id, or its beginning: X-Amzn-RequestId of the answer, RequestId in the log. Without one, the last cold starts are listed."`
 	JSON       bool   `name:"json" help:"Print JSON; times are nanoseconds."`
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,17 +115,35 @@ func (t *traces) exportLocked(e *invoked) {
 	t.export.Export(e.trace(), e.worker.TraceID)
 }
 
-// get returns an invocation's trace.
+// get returns the trace of an invocation, by its request id or by the beginning
+// of it, if only one begins so.
 func (t *traces) get(id string) (trace.Trace, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var found []*invoked
 	for _, r := range []*ring{&t.cold, &t.warm} {
-		if e := r.find(id); e != nil && e.worker != nil {
-			return e.trace(), nil
+		for _, e := range r.entries {
+			if e.worker != nil && e.id == id {
+				return e.trace(), nil
+			}
+			if e.worker != nil && id != "" && strings.HasPrefix(e.id, id) {
+				found = append(found, e)
+			}
 		}
 	}
-	return trace.Trace{}, thaw.Errorf("", thaw.NotFound,
-		"no trace of request %s: the last %d cold starts and as many other invocations are kept, in memory", id, keptTraces)
+	switch len(found) {
+	case 0:
+		return trace.Trace{}, thaw.Errorf("", thaw.NotFound,
+			"no trace of request %s: the last %d cold starts and as many other invocations are kept, in memory", id, keptTraces)
+	case 1:
+		return found[0].trace(), nil
+	}
+	const named = 5
+	var names []string
+	for _, e := range found[:min(named, len(found))] {
+		names = append(names, e.id)
+	}
+	return trace.Trace{}, thaw.Errorf("", thaw.Invalid, "%d requests begin with %s, among them %s: give more of one", len(found), id, strings.Join(names, ", "))
 }
 
 // starts returns the cold starts that are remembered, the latest last.

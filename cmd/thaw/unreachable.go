@@ -89,7 +89,7 @@ func whyNoTLS(err error) string {
 
 // noAdmin says why no server answers at an admin socket.
 func noAdmin(data string, err error) error {
-	why := "no server has run there"
+	why := "no server runs there"
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return thaw.Errorf("", thaw.Denied, "the server of %s can't be asked: permission denied: run this as the user who runs it (root)", data)
