@@ -132,7 +132,7 @@ func (n *node) ingestStatus(r *http.Request) (any, error) {
 func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 	account, err := n.tenant(r)
 	if err != nil {
-		respond(w, nil, err)
+		n.respond(w, r, nil, err)
 		return
 	}
 	function, _, err := n.control.Get(r.Context(), account.ID, r.PathValue("function"), "")
