@@ -14,6 +14,9 @@ import (
 // Crane is go-containerregistry's command, for [GoTool].
 const Crane = "github.com/google/go-containerregistry/cmd/crane@v0.22.1"
 
+// ORAS is the command that pushes artifacts that are no images, for [GoTool].
+const ORAS = "oras.land/oras/cmd/oras@v1.3.6"
+
 // GoTool returns the path of a command of a Go module, PACKAGE@VERSION. It is
 // built once, into the repository's .cache.
 func GoTool(t testing.TB, module string) string {
