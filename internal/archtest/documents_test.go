@@ -53,6 +53,43 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestErrorTablesAreWhole: the documents name every error that the code gives,
+// and no other.
+func TestErrorTablesAreWhole(t *testing.T) {
+	for _, table := range []struct {
+		doc, from, to string // the section
+		name          string // a regular expression of an error's name
+		sources       []string
+	}{
+		{"docs/invoke-path.md", "## How it can end", "## What a program finds", `(?:Runtime|Function|Sandbox)\.[A-Z][A-Za-z]+`,
+			[]string{"invoke/worker/failure.go", "invoke/runtimeapi/runtimeapi.go"}},
+		{"docs/lambda-api.md", "## Errors", "## For the project's own", `[A-Z][A-Za-z]+Exception`,
+			[]string{"invoke/api/fault.go", "invoke/control/problem.go", "tenant/sigv4/rejection.go"}},
+	} {
+		_, section, _ := strings.Cut(read(t, table.doc), table.from)
+		section, _, _ = strings.Cut(section, table.to)
+		told := regexp.MustCompile("`(" + table.name + ")`").FindAllStringSubmatch(section, -1)
+		var given [][]string
+		for _, source := range table.sources {
+			given = append(given, regexp.MustCompile(`"(`+table.name+`)"`).FindAllStringSubmatch(read(t, source), -1)...)
+		}
+		if len(told) == 0 || len(given) == 0 {
+			t.Fatalf("%s: %d told, %d given", table.doc, len(told), len(given))
+		}
+		names := func(list [][]string) []string {
+			var out []string
+			for _, m := range list {
+				out = append(out, m[1])
+			}
+			slices.Sort(out)
+			return slices.Compact(out)
+		}
+		if a, b := names(told), names(given); !slices.Equal(a, b) {
+			t.Errorf("%s tells\n%q\nthe code gives\n%q", table.doc, a, b)
+		}
+	}
+}
+
 // TestDependenciesHaveReasons: docs/dependencies.md has a row for each direct
 // dependency of go.mod, in its order, and for nothing else.
 func TestDependenciesHaveReasons(t *testing.T) {

@@ -160,6 +160,13 @@ func Digest(data []byte) string {
 // first, to directory dir, which must not exist or be empty.
 func WriteLayout(t testing.TB, dir, tag string, layers ...Blob) {
 	t.Helper()
+	WriteLayoutOf(t, dir, tag, map[string]any{}, layers...)
+}
+
+// WriteLayoutOf is WriteLayout of an image with that configuration: the value of
+// config in the OCI image config.
+func WriteLayoutOf(t testing.TB, dir, tag string, settings map[string]any, layers ...Blob) {
+	t.Helper()
 	type descriptor struct {
 		MediaType   string            `json:"mediaType"`
 		Digest      string            `json:"digest"`
@@ -184,7 +191,7 @@ func WriteLayout(t testing.TB, dir, tag string, layers ...Blob) {
 		descriptors = append(descriptors, put(l.MediaType, l.Data))
 	}
 	config := put("application/vnd.oci.image.config.v1+json", marshal(map[string]any{
-		"architecture": "amd64", "os": "linux", "config": map[string]any{},
+		"architecture": "amd64", "os": "linux", "config": settings,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffIDs},
 	}))
 	manifest := put("application/vnd.oci.image.manifest.v1+json", marshal(map[string]any{

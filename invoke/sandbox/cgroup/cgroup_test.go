@@ -267,6 +267,35 @@ func TestV2Files(t *testing.T) {
 	}
 }
 
+// TestOOMKillsAreCounted: anew at each call, in either hierarchy's file, until
+// the group is gone.
+func TestOOMKillsAreCounted(t *testing.T) {
+	for file, h := range map[string]func(string) hierarchy{
+		"memory.events":      func(dir string) hierarchy { return &v2{root: dir} },
+		"memory.oom_control": func(dir string) hierarchy { return &v1{mem: dir, cpu: dir, pids: dir, freezer: dir, devices: dir} },
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "a"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		m := NewMeter(&Group{h: h(root), rel: "a"})
+		if n := m.OOMKills(); n != 0 {
+			t.Errorf("%s: %d before there is a file", file, n)
+		}
+		touch(t, filepath.Join(root, "a"), file, "oom_kill_disable 0\nunder_oom 0\noom 9\noom_kill 2\n")
+		if n := m.OOMKills(); n != 2 {
+			t.Errorf("%s: %d, want 2", file, n)
+		}
+		touch(t, filepath.Join(root, "a"), file, "oom_kill 11\n")
+		for range 2 {
+			if n := m.OOMKills(); n != 11 {
+				t.Errorf("%s: %d, want 11", file, n)
+			}
+			m.Close()
+		}
+	}
+}
+
 func touch(t *testing.T, dir, file, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {

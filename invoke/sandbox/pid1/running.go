@@ -209,6 +209,7 @@ func (s *Running) dismantle() {
 	s.names.Close()
 	err := unlessGone(s.Group.Thaw())
 	<-s.done
+	s.meter.Close()
 	ctx, cancel := Background()
 	defer cancel()
 	s.err = errors.Join(err, s.Release(ctx))
