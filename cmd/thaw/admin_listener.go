@@ -51,21 +51,3 @@ func (n *node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	return mux
 }
-
-// readyz says whether invocations can be served: the database answers, the
-// loader behind the mounts is there, and the origin was reached.
-func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
-	if err := n.db.PingContext(r.Context()); err != nil {
-		http.Error(w, "database: "+err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	if _, err := n.loader.Stats(r.Context()); err != nil {
-		http.Error(w, "loader: "+err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	if err := n.bucket.ready(); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	_, _ = w.Write([]byte("ready\n"))
-}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ func readDir(data string) string { return filepath.Join(data, "run", "read") }
 type loaderCmd struct {
 	dataFlag
 	originFlags
+	logFlags
 	L1Disk   int64  `name:"l1-disk" help:"Disk for cached chunks, in MB."`
 	L1Memory int64  `name:"l1-memory" help:"Memory for cached chunks, in MB."`
 	L2       string `name:"l2" help:"The zone's memcached servers."`
@@ -32,7 +34,7 @@ type loaderCmd struct {
 
 // Run serves reads until the server is gone.
 func (c *loaderCmd) Run(ctx context.Context, std streams) error {
-	log := (&serveCmd{}).logger(std)
+	log := c.logger(std.err)
 	ctx, stop := childSignals(ctx, std)
 	defer stop()
 	origin, stats, err := c.openReader(ctx, c.Data)
@@ -83,6 +85,7 @@ func openZone(ctx context.Context, servers string, log *slog.Logger) (zone *l2.L
 // go.
 type holderCmd struct {
 	dataFlag
+	logFlags
 	Adopt bool `help:"Take the mount over from the loader."`
 }
 
@@ -90,7 +93,7 @@ type holderCmd struct {
 func (c *holderCmd) Run(ctx context.Context, std streams) error {
 	ctx, stop := childSignals(ctx, std)
 	defer stop()
-	return holder.Run(ctx, holder.Config{RunDir: readDir(c.Data), Adopt: c.Adopt, Log: (&serveCmd{}).logger(std)})
+	return holder.Run(ctx, holder.Config{RunDir: readDir(c.Data), Adopt: c.Adopt, Log: c.logger(std.err)})
 }
 
 // startLoader starts both as children of the server.
@@ -104,11 +107,15 @@ func (n *node) startLoader(ctx context.Context) error {
 			return thaw.Wrap("--l2", err)
 		}
 	}
+	var output io.Writer = os.Stderr
+	if n.cmd.JSONLog { // what the Go runtime prints when a process crashes is none
+		output = newJSONLines(os.Stderr)
+	}
 	n.loader, err = loader.Start(ctx, loader.ClientConfig{
-		RunDir: readDir(n.cmd.Data),
-		Holder: []string{self, "holder", "--data", n.cmd.Data},
-		Loader: []string{self, "loader", "--data", n.cmd.Data, "--l1-disk", strconv.FormatInt(n.cmd.L1Disk, 10), "--l1-memory", strconv.FormatInt(n.cmd.L1Memory, 10),
-			"--origin=" + n.cmd.Origin, "--origin-concurrency", strconv.Itoa(n.cmd.OriginConcurrency), "--l2=" + n.cmd.L2},
+		RunDir: readDir(n.cmd.Data), Output: output,
+		Holder: append([]string{self, "holder", "--data", n.cmd.Data}, n.cmd.args()...),
+		Loader: append([]string{self, "loader", "--data", n.cmd.Data, "--l1-disk", strconv.FormatInt(n.cmd.L1Disk, 10), "--l1-memory", strconv.FormatInt(n.cmd.L1Memory, 10),
+			"--origin=" + n.cmd.Origin, "--origin-concurrency", strconv.Itoa(n.cmd.OriginConcurrency), "--l2=" + n.cmd.L2}, n.cmd.args()...),
 		Log: n.log,
 	})
 	if err != nil {

@@ -115,6 +115,9 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 
 // run parses and runs one command line and returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
+	if wantsJSON(args) {
+		std.err = newJSONLines(std.err)
+	}
 	var c cli
 	exited := false
 	parser, err := kong.New(&c, kong.Name("thaw"), kong.Description(description), kong.Writers(std.out, std.err),

@@ -45,6 +45,8 @@ type node struct {
 	bucket   bucketOrigin
 	keys     *keys.Local
 	db       *sql.DB
+	dbFile   os.FileInfo // of the file that db was opened from
+	checked  checked
 	accounts *tenant.Accounts
 	logins   *tenant.Logins
 	resolver *source.Resolver
@@ -123,6 +125,22 @@ func ignoreClosed(err error) error {
 	return err
 }
 
+// databaseLost refuses to begin anew where there are keys of tenants whose
+// database is gone: every function and every login would seem never to have been.
+func (n *node) databaseLost() error {
+	if _, err := os.Stat(n.databasePath()); !errors.Is(err, os.ErrNotExist) {
+		return nil // sqlitedb.Open says what else may be wrong
+	}
+	owned, err := filepath.Glob(filepath.Join(n.cmd.Data, "keys", "tenant-*.json"))
+	if err != nil || len(owned) == 0 {
+		return thaw.Wrap("serve", err)
+	}
+	return thaw.Errorf("serve", thaw.Lost, "%s is gone, but keys/ has the keys of %d tenants: is a disk not mounted? Restore thaw.db from a backup; to begin anew, move keys/ away",
+		n.databasePath(), len(owned))
+}
+
+func (n *node) databasePath() string { return filepath.Join(n.cmd.Data, "thaw.db") }
+
 func (n *node) openStores(ctx context.Context) error {
 	var err error
 	if err = n.openOrigin(ctx); err != nil {
@@ -131,10 +149,16 @@ func (n *node) openStores(ctx context.Context) error {
 	if n.keys, err = keys.OpenLocal(filepath.Join(n.cmd.Data, "keys")); err != nil {
 		return err
 	}
-	if n.db, err = sqlitedb.Open(ctx, filepath.Join(n.cmd.Data, "thaw.db")); err != nil {
+	if err = n.databaseLost(); err != nil {
+		return err
+	}
+	if n.db, err = sqlitedb.Open(ctx, n.databasePath()); err != nil {
 		return err
 	}
 	n.onClose(func(context.Context) error { return n.db.Close() })
+	if n.dbFile, err = os.Stat(n.databasePath()); err != nil {
+		return thaw.Wrap("serve", err)
+	}
 	if n.accounts, err = tenant.Open(ctx, n.db); err != nil {
 		return err
 	}

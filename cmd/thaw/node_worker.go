@@ -77,6 +77,12 @@ func (n *node) openWorker(context.Context) error {
 	config.Observe = func(o worker.Observation) {
 		n.metrics.observe(o)
 		n.traces.observe(o)
+		if o.ColdStart {
+			t := o.Timings
+			n.log.Debug("start", "function", o.Function, "tenant", o.Tenant, "request", o.RequestID, "sandbox", o.Sandbox,
+				"placement", t.Queue, "attach", t.Attach, "launch", t.Sandbox, "init", t.Init, "handler", t.Handler,
+				"error_type", o.ErrorType, "error", o.Err)
+		}
 	}
 	if n.cmd.Network == "nat" {
 		config.Network = sandbox.NetworkNAT

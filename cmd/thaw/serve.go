@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -48,8 +47,8 @@ type serveCmd struct {
 	OneDomain     bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
 	Publishers    []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`
 	DrainTime     time.Duration `help:"How long running invocations may go on after SIGTERM." default:"30s"`
-	JSONLog       bool          `name:"json-log" help:"Log JSON."`
-	Verbose       bool          `short:"v" help:"Log each request and each start."`
+
+	logFlags
 }
 
 // Help is the long form of the command's help.
@@ -64,7 +63,7 @@ crash the next start removes what was left (mounts, processes, control groups).`
 
 // Run serves until the context ends.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
-	log := c.logger(std)
+	log := c.logger(std.err)
 	defer daemonSignals(std.err)()
 	if err := c.anchor(); err != nil {
 		return err
@@ -91,6 +90,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	log.Info("serving", "endpoint", n.endpoint, "admin", n.adminAddress, "data", c.Data, "version", version)
+	if n.adminAddress != "" {
+		log.Info("where to look: /readyz says why the server is not ready, /metrics what to alarm on; an answer's X-Amzn-RequestId stands in this log",
+			"ready", "http://"+n.adminAddress+"/readyz", "metrics", "http://"+n.adminAddress+"/metrics")
+	}
 	serveErr := n.serve(ctx)
 	log.Info("stopping: running invocations may finish", "within", c.DrainTime)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTime+10*time.Second)
@@ -100,17 +103,6 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	log.Info("stopped")
 	return serveErr
-}
-
-func (c *serveCmd) logger(std streams) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if c.Verbose {
-		options.Level = slog.LevelDebug
-	}
-	if c.JSONLog {
-		return slog.New(slog.NewJSONHandler(std.err, options))
-	}
-	return slog.New(slog.NewTextHandler(std.err, options))
 }
 
 // memoryMB is the memory for sandboxes: what was asked for, or three quarters

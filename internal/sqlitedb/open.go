@@ -60,6 +60,27 @@ func Open(ctx context.Context, path string) (*sql.DB, error) {
 	return db, nil
 }
 
+// Check reads the whole database file at path, past what open connections have in
+// memory, and returns the first thing that is wrong with it. It takes a
+// millisecond for a small database, and a second for one of some 100 MB.
+func Check(ctx context.Context, path string) error {
+	op := "check database " + path
+	query := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(" + busyMillis + ")"}}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: pathEscape(path), RawQuery: query.Encode()}).String())
+	if err != nil {
+		return thaw.Wrap(op, err)
+	}
+	var found string
+	err = db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return thaw.Wrap(op, err)
+	}
+	if found != "ok" {
+		return thaw.Errorf(op, thaw.Corrupt, "%s", found)
+	}
+	return nil
+}
+
 // pathEscape keeps a path's characters from being read as the URI's query.
 func pathEscape(path string) string {
 	return (&url.URL{Path: path}).EscapedPath()

@@ -10,6 +10,26 @@ import (
 // maxPage is the most functions that one page lists, at Lambda too.
 const maxPage = 50
 
+// TenantsWithImages returns the tenants with a function that has, or had, an
+// image: those who must have keys.
+func (c *Control) TenantsWithImages(ctx context.Context) ([]thaw.TenantID, error) {
+	const op = "list tenants with images"
+	rows, err := c.options.DB.QueryContext(ctx, "SELECT DISTINCT tenant FROM control_function WHERE json_extract(record, '$.Code') IS NOT NULL")
+	if err != nil {
+		return nil, thaw.Wrap(op, err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err says what failed
+	var tenants []thaw.TenantID
+	for rows.Next() {
+		var tenant thaw.TenantID
+		if err := rows.Scan(&tenant); err != nil {
+			return nil, thaw.Wrap(op, err)
+		}
+		tenants = append(tenants, tenant)
+	}
+	return tenants, thaw.Wrap(op, rows.Err())
+}
+
 // Get returns a function and its name as the ARN of what was asked for. Errors:
 // [thaw.NotFound]; [thaw.Invalid] where the name is none.
 func (c *Control) Get(ctx context.Context, tenant thaw.TenantID, nameText, qualifier string) (*Function, string, error) {

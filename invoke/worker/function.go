@@ -181,6 +181,7 @@ type Observation struct {
 	Version   string
 	RequestID string
 	TraceID   string // as in X-Amzn-Trace-Id
+	Sandbox   string // its id; "" where none was started or leased
 	Begin     time.Time
 	ColdStart bool
 	ErrorType string // of a function error

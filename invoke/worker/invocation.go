@@ -25,6 +25,7 @@ type invocation struct {
 	begin   time.Time
 	result  Result
 	timeout time.Duration
+	sandbox string // its id; "" before there is one
 
 	init   time.Duration // of a start whose first try succeeded
 	handed time.Time     // from when the function's timeout counts
@@ -41,10 +42,12 @@ func (in *invocation) run(ctx context.Context) error {
 			return err
 		}
 		if s.box != nil {
+			in.sandbox = s.id()
 			return in.invoke(s)
 		}
 		in.result.ColdStart = true
 		fail, err := in.start(s)
+		in.sandbox = s.id()
 		in.worker.pool.begun(s)
 		switch {
 		case errors.Is(err, errLost) && try < maxLost:

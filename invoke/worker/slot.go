@@ -45,6 +45,10 @@ type slot struct {
 	timer    *time.Timer
 }
 
+// id is the sandbox's id, the random part of its stream's name; "" before it has
+// one.
+func (s *slot) id() string { return s.stream[max(0, len(s.stream)-32):] }
+
 // rest lets the slot be frozen once it has been idle for so long.
 func (s *slot) rest(after, timeout time.Duration) {
 	s.freezeMu.Lock()

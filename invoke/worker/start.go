@@ -113,7 +113,7 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 	ctx, cancel := w.within(limit)
 	defer cancel()
 	box, err := w.cfg.Launcher.Start(ctx, sandbox.Spec{
-		ID:           s.stream[len(s.stream)-32:], // its random part
+		ID:           s.id(),
 		Root:         s.root.Dir,
 		Args:         f.args(),
 		Env:          env,

@@ -85,7 +85,7 @@ func (w *Worker) Invoke(ctx context.Context, f Function, r Request) (*Result, er
 	if w.cfg.Observe != nil {
 		w.cfg.Observe(Observation{
 			Tenant: f.Tenant, Function: f.Name, Version: f.Version, RequestID: r.ID,
-			TraceID: r.TraceID, Begin: in.begin, ColdStart: in.result.ColdStart, ErrorType: in.result.ErrorType,
+			TraceID: r.TraceID, Sandbox: in.sandbox, Begin: in.begin, ColdStart: in.result.ColdStart, ErrorType: in.result.ErrorType,
 			Err: err, Timings: in.result.Timings,
 		})
 	}

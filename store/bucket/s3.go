@@ -3,6 +3,8 @@ package bucket
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	"gocloud.dev/blob/s3blob"
 )
 
@@ -25,6 +28,9 @@ func openS3(ctx context.Context, at location, o Options) (service, error) {
 	})
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
+		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
+			slog.Default().Warn("origin: " + fmt.Sprintf(format, v...)) // by itself it would print to the standard error
+		})),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // package doc: Failures
 		// The name of a chunk is a better checksum than the ones that the SDK adds
 		// by default, which other servers than Amazon's often lack. What is put
