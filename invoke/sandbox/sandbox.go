@@ -192,3 +192,21 @@ type TmpShortError struct {
 func (e *TmpShortError) Error() string {
 	return fmt.Sprintf("the function asks for %d MB of /tmp (EphemeralStorage), and the worker's disk has room for %d MB", e.Wanted>>20, e.Free>>20)
 }
+
+// MaxProcessors is how many processors a function sees at most.
+const MaxProcessors = 6
+
+// moreProcessors are the megabytes of memory up to which a function sees 2, 3,
+// 4 and 5 processors (github.com/rwnx/lambda-cpuinfo, measured at Lambda).
+var moreProcessors = [...]int64{3008, 5307, 7076, 8845}
+
+// ProcessorsFor returns how many processors a program counts that has an
+// amount of memory, 0 being no limit. A host with fewer shows all that it has.
+func ProcessorsFor(memoryBytes int64) int {
+	for i, mb := range moreProcessors {
+		if memoryBytes > 0 && memoryBytes <= mb<<20 {
+			return 2 + i
+		}
+	}
+	return MaxProcessors
+}

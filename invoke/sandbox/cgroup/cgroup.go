@@ -4,8 +4,8 @@
 //
 // The groups of one instance of thaw stand together, in
 // <mount>/thaw/<instance>/<id>, so that [Open] can clear what an earlier
-// process of that instance left. v1 keeps that path in five hierarchies, v2
-// in one.
+// process of that instance left. v1 keeps that path in seven hierarchies,
+// v2 in one.
 package cgroup
 
 import (
@@ -71,6 +71,11 @@ type View struct {
 	Name    string // directory below /sys/fs/cgroup; "" is that directory itself
 	Type    string // file system type
 	Options string
+
+	// Masks are files of it that are shown with another text: "name=text". They
+	// hide the CPU quota and share: runtimes would take them for a number of
+	// processors, one for most functions, which is not how many there are.
+	Masks []string
 }
 
 // Parent holds the groups of one instance. It is safe for concurrent use.
@@ -178,8 +183,10 @@ func (p *Parent) Dirs(id string) map[string]string {
 	dirs := map[string]string{}
 	switch h := p.h.(type) {
 	case *v1:
-		for _, mount := range []string{h.mem, h.cpu, h.pids} {
-			dirs[filepath.Base(mount)] = filepath.Join(mount, p.rel, id)
+		for _, mount := range []string{h.mem, h.cpu, h.cpuacct, h.cpuset, h.pids} {
+			if mount != "" {
+				dirs[filepath.Base(mount)] = filepath.Join(mount, p.rel, id)
+			}
 		}
 	case *v2:
 		dirs[""] = filepath.Join(h.root, p.rel, id)

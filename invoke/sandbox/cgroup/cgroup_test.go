@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -329,8 +330,62 @@ func TestDetect(t *testing.T) {
 		if c.kind == "" && thaw.KindOf(err) != thaw.Unavailable {
 			t.Errorf("%s: error %v", name, err)
 		}
-		if v, ok := h.(*v1); ok && v.cpu != "/c/cpu s" {
-			t.Errorf("%s: cpu at %q", name, v.cpu)
+		if v, ok := h.(*v1); ok && (v.cpu != "/c/cpu s" || v.cpuacct != v.cpu || v.cpuset != "") {
+			t.Errorf("%s: cpu at %q, cpuacct at %q, cpuset at %q", name, v.cpu, v.cpuacct, v.cpuset)
+		}
+	}
+}
+
+// TestViews: what a sandbox sees holds the controllers without which HotSpot
+// knows no limit, and not the quota, by which runtimes would count one
+// processor.
+func TestViews(t *testing.T) {
+	quota := []string{"cpu.cfs_quota_us=-1", "cpu.shares=1024"}
+	for _, c := range []struct {
+		h    hierarchy
+		want []View
+	}{
+		{&v1{mem: "/c/memory", cpu: "/c/cpu", pids: "/c/pids", cpuset: "/c/cpuset", cpuacct: "/c/cpuacct", options: map[string]string{"/c/cpu": "cpu"}}, []View{
+			{Name: "memory", Type: "cgroup"}, {Name: "cpu", Type: "cgroup", Options: "cpu", Masks: quota}, {Name: "cpuacct", Type: "cgroup"},
+			{Name: "cpuset", Type: "cgroup"}, {Name: "pids", Type: "cgroup"}}},
+		{&v1{mem: "/c/memory", cpu: "/c/cpu,cpuacct", pids: "/c/pids", cpuacct: "/c/cpu,cpuacct"}, []View{
+			{Name: "memory", Type: "cgroup"}, {Name: "cpu,cpuacct", Type: "cgroup", Masks: quota}, {Name: "pids", Type: "cgroup"}}},
+		{&v2{root: "/c"}, []View{{Type: "cgroup2", Masks: []string{"cpu.max=max 100000", "cpu.weight=100"}}}},
+	} {
+		p := &Parent{h: c.h}
+		if got := p.Views(); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("views %+v, want %+v", got, c.want)
+		}
+		for _, v := range c.want {
+			if p.Dirs("a")[v.Name] == "" {
+				t.Errorf("no directory of %q", v.Name)
+			}
+		}
+	}
+}
+
+// TestSetIsInherited checks against plain directories: the kernel refuses
+// processes in a group of cpuset that has no processors.
+func TestSetIsInherited(t *testing.T) {
+	root := t.TempDir()
+	touch(t, root, "cpuset.cpus", "0-3,8\n")
+	touch(t, root, "cpuset.mems", "0\n")
+	group := filepath.Join(root, "thaw/i/a")
+	if err := os.MkdirAll(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := group; dir != root; dir = filepath.Dir(dir) {
+		touch(t, dir, "cpuset.cpus", "\n")
+		touch(t, dir, "cpuset.mems", "\n")
+	}
+	touch(t, filepath.Join(root, "thaw"), "cpuset.cpus", "2\n") // somebody else's choice
+	h := &v1{cpuset: root}
+	if err := h.inheritSet("thaw/i/a"); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{"cpuset.cpus": "2", "cpuset.mems": "0"} {
+		if got, _ := os.ReadFile(filepath.Join(group, file)); string(got) != want {
+			t.Errorf("%s holds %q, want %q", file, got, want)
 		}
 	}
 }

@@ -68,7 +68,11 @@ func detect(mounts []mount) (hierarchy, string, error) {
 	for _, want := range []struct {
 		controller string
 		at         *string
-	}{{"memory", &h.mem}, {"cpu", &h.cpu}, {"pids", &h.pids}, {"freezer", &h.freezer}, {"devices", &h.devices}} {
+		optional   bool // runtimes look for it, sandboxes do without; new kernels can lack it on v1
+	}{
+		{"memory", &h.mem, false}, {"cpu", &h.cpu, false}, {"pids", &h.pids, false}, {"freezer", &h.freezer, false}, {"devices", &h.devices, false},
+		{"cpuset", &h.cpuset, true}, {"cpuacct", &h.cpuacct, true},
+	} {
 		for _, m := range mounts {
 			if slices.Contains(m.options, want.controller) {
 				*want.at = m.dir
@@ -76,7 +80,7 @@ func detect(mounts []mount) (hierarchy, string, error) {
 				break
 			}
 		}
-		if *want.at == "" {
+		if *want.at == "" && !want.optional {
 			return nil, "", thaw.Errorf("cgroup: detect", thaw.Unavailable,
 				"no cgroup hierarchy has the controller %q: mount cgroup2 or the v1 controllers", want.controller)
 		}

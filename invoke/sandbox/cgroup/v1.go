@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// v1 is five hierarchies, some of which may be mounted as one.
+// v1 is seven hierarchies, some of which may be mounted as one.
 type v1 struct {
 	mem, cpu, pids, freezer, devices string            // mount points
+	cpuset, cpuacct                  string            // likewise, "" where the host has none
 	options                          map[string]string // by mount point: the controllers, for a mount of the same
 }
 
@@ -20,9 +21,9 @@ type v1 struct {
 var deviceRules = [...]string{"c 1:3 rw", "c 1:5 rw", "c 1:7 rw", "c 1:8 rw", "c 1:9 rw", "c 5:0 rw"}
 
 func (h *v1) dirs(rel string) []string {
-	mounts := []string{h.mem, h.cpu, h.pids, h.freezer, h.devices}
+	mounts := []string{h.mem, h.cpu, h.pids, h.freezer, h.devices, h.cpuset, h.cpuacct}
 	slices.Sort(mounts)
-	mounts = slices.Compact(mounts)
+	mounts = slices.DeleteFunc(slices.Compact(mounts), func(m string) bool { return m == "" })
 	for i, m := range mounts {
 		mounts[i] = filepath.Join(m, rel)
 	}
@@ -33,6 +34,37 @@ func (h *v1) make(rel string) error {
 	for _, dir := range h.dirs(rel) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
+		}
+	}
+	return h.inheritSet(rel)
+}
+
+// inheritSet gives a new group, and those above it that lack them, their
+// parent's processors and memory nodes: a group of the cpuset controller begins
+// with none, and takes no process then.
+func (h *v1) inheritSet(rel string) error {
+	if h.cpuset == "" {
+		return nil
+	}
+	dir := h.cpuset
+	for element := range strings.SplitSeq(rel, "/") {
+		parent := dir
+		dir = filepath.Join(dir, element)
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+			own, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				return err
+			}
+			if strings.TrimSpace(string(own)) != "" {
+				continue
+			}
+			above, err := os.ReadFile(filepath.Join(parent, file))
+			if err != nil {
+				return err
+			}
+			if err := write(dir, file, strings.TrimSpace(string(above))); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -134,11 +166,16 @@ func readTable(path string) (map[string]int64, error) {
 	return table, err
 }
 
+// views: HotSpot drops all its knowledge of limits where one of these five
+// controllers is missing (cgroupSubsystem_linux.cpp of OpenJDK).
 func (h *v1) views() []View {
 	var views []View
-	for _, dir := range []string{h.mem, h.cpu, h.pids} {
+	for _, dir := range []string{h.mem, h.cpu, h.cpuacct, h.cpuset, h.pids} {
 		v := View{Name: filepath.Base(dir), Type: "cgroup", Options: h.options[dir]}
-		if !slices.Contains(views, v) {
+		if dir == h.cpu {
+			v.Masks = []string{"cpu.cfs_quota_us=-1", "cpu.shares=1024"}
+		}
+		if dir != "" && !slices.ContainsFunc(views, func(o View) bool { return o.Name == v.Name }) {
 			views = append(views, v)
 		}
 	}

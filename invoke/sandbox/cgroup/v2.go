@@ -93,4 +93,6 @@ func (h *v2) memory(rel string) (Memory, error) {
 	return m, errors.Join(append(errs, err)...)
 }
 
-func (h *v2) views() []View { return []View{{Type: "cgroup2"}} }
+func (h *v2) views() []View {
+	return []View{{Type: "cgroup2", Masks: []string{"cpu.max=max 100000", "cpu.weight=100"}}}
+}

@@ -38,6 +38,7 @@ type Launcher struct {
 	groups  *cgroup.Parent
 	nat     *network.NAT // nil without NAT
 	slots   *pid1.Slots
+	machine *pid1.Machine
 	set     *pid1.Set // what was started
 	pool    *pool
 	spawns  chan spawnRequest
@@ -68,6 +69,9 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 			err = errors.Join(err, l.closeFiles(context.WithoutCancel(ctx)))
 		}
 	}()
+	if l.machine, err = pid1.ReadMachine(); err != nil {
+		return l, err
+	}
 	if l.filter, err = seccomp.Default(); err != nil {
 		return l, err
 	}
@@ -175,7 +179,9 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*pi
 		Spec: spec, Control: p.control, First: p.process, Child: p.process, Group: p.group, Inside: p.inside, Names: names, Out: out,
 		Release: func(ctx context.Context) error { return l.release(ctx, p) },
 	}
-	report, err := parts.Order(ctx, pid1.StartOrder(spec, names), root, tmp)
+	p.cpus = l.machine.Take(spec.MemoryBytes)
+	order := pid1.StartOrder(spec, names, l.machine.View(p.cpus, spec.MemoryBytes))
+	report, err := parts.Order(ctx, order, root, tmp)
 	if err != nil {
 		return nil, err
 	}

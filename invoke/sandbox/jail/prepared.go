@@ -28,6 +28,7 @@ type prepared struct {
 	network sandbox.Network
 	lease   *network.Lease // nil without NAT
 	tmp     *tmpdisk.Disk  // nil until it is used
+	cpus    []int          // likewise
 }
 
 // prepare makes a jail. Its order matters: the cgroups before the cgroup
@@ -131,6 +132,7 @@ func (l *Launcher) release(ctx context.Context, p *prepared) error {
 	if p.tmp != nil {
 		p.tmp.Release()
 	}
+	l.machine.Give(p.cpus)
 	l.slots.Give(p.slot)
 	return errors.Join(errs...)
 }

@@ -50,6 +50,18 @@ func (c *container) configure(spec sandbox.Spec, order wire.Start) error {
 		{Destination: tmp, Type: "bind", Source: c.l.enclave.own(c.id, "tmp"), Options: []string{"bind", "nosuid", "nodev"}},
 	}
 	mounts = append(mounts, c.groupMounts()...)
+	readOnly := append([]string{"bind", "ro"}, inert...)
+	for i, text := range order.Machine.Texts() {
+		f := wire.MachineFiles[i]
+		if err := c.l.enclave.put(c.id, f.Name, text, pid1.HostID(c.slot)); err != nil {
+			return err
+		}
+		for _, path := range f.Paths {
+			if _, err := os.Stat("/" + path); err == nil {
+				mounts = append(mounts, specs.Mount{Destination: "/" + path, Type: "bind", Source: c.l.enclave.own(c.id, f.Name), Options: readOnly})
+			}
+		}
+	}
 	for name, text := range map[string]string{"hosts": order.Hosts, "resolv.conf": order.Resolv} {
 		target, mode, err := c.l.enclave.resolve(c.id, "etc/"+name)
 		if err != nil || mode&unix.S_IFMT != unix.S_IFREG || hides(tmp, target) {
@@ -58,7 +70,7 @@ func (c *container) configure(spec sandbox.Spec, order wire.Start) error {
 		if err := c.l.enclave.put(c.id, name, text, pid1.HostID(c.slot)); err != nil {
 			return err
 		}
-		mounts = append(mounts, specs.Mount{Destination: target, Type: "bind", Source: c.l.enclave.own(c.id, name), Options: append([]string{"bind", "ro"}, inert...)})
+		mounts = append(mounts, specs.Mount{Destination: target, Type: "bind", Source: c.l.enclave.own(c.id, name), Options: readOnly})
 	}
 	text, err := json.Marshal(c.spec(spec, mounts))
 	if err != nil {
@@ -78,13 +90,18 @@ func hides(tmp, name string) bool {
 func (c *container) groupMounts() []specs.Mount {
 	options := append([]string{"bind", "ro"}, inert...)
 	const at = "/sys/fs/cgroup"
+	var mounts []specs.Mount
 	dirs := c.l.groups.Dirs(c.id)
-	if dir, ok := dirs[""]; ok {
-		return []specs.Mount{{Destination: at, Type: "bind", Source: dir, Options: options}}
+	if _, unified := dirs[""]; !unified {
+		mounts = append(mounts, specs.Mount{Destination: at, Type: "bind", Source: c.l.enclave.cgroup(), Options: options})
 	}
-	mounts := []specs.Mount{{Destination: at, Type: "bind", Source: c.l.enclave.cgroup(), Options: options}}
-	for name, dir := range dirs {
-		mounts = append(mounts, specs.Mount{Destination: at + "/" + name, Type: "bind", Source: dir, Options: options})
+	for _, view := range c.l.groups.Views() {
+		to := filepath.Join(at, view.Name)
+		mounts = append(mounts, specs.Mount{Destination: to, Type: "bind", Source: dirs[view.Name], Options: options})
+		for _, mask := range view.Masks {
+			name, _, _ := strings.Cut(mask, "=")
+			mounts = append(mounts, specs.Mount{Destination: filepath.Join(to, name), Type: "bind", Source: c.l.enclave.mask(name), Options: options})
+		}
 	}
 	return mounts
 }

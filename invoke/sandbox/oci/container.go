@@ -39,6 +39,7 @@ type container struct {
 	holder  *holder
 	root    *os.File // the mapped root, until it is mounted
 	tmp     *tmpdisk.Disk
+	cpus    []int
 	group   *cgroup.Group
 	control pid1.Control
 	first   *os.Process // process 1
@@ -56,7 +57,8 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 	if spec.Network == sandbox.NetworkNAT {
 		names = c.l.config.Names
 	}
-	order := pid1.StartOrder(spec, names)
+	c.cpus = c.l.machine.Take(spec.MemoryBytes)
+	order := pid1.StartOrder(spec, names, c.l.machine.View(c.cpus, spec.MemoryBytes))
 	if err := c.make(ctx, spec, order); err != nil {
 		return nil, err
 	}
@@ -193,6 +195,7 @@ func (c *container) release(ctx context.Context) error {
 	if c.tmp != nil {
 		c.tmp.Release()
 	}
+	c.l.machine.Give(c.cpus)
 	c.l.slots.Give(c.slot)
 	return errors.Join(errs...)
 }

@@ -91,7 +91,7 @@ func (e *enclave) furnish(groups *cgroup.Parent) error {
 	if err := unix.Mount("thaw", e.view, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0711"); err != nil {
 		return err
 	}
-	for _, dir := range []string{e.dev(), e.cgroup(), filepath.Join(e.view, "boxes")} {
+	for _, dir := range []string{e.dev(), e.cgroup(), filepath.Join(e.view, "masks"), filepath.Join(e.view, "boxes")} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
@@ -110,8 +110,28 @@ func (e *enclave) furnish(groups *cgroup.Parent) error {
 			return err
 		}
 	}
-	for name := range groups.Dirs("any") {
-		if err := os.MkdirAll(filepath.Join(e.cgroup(), name), 0o755); err != nil {
+	for _, view := range groups.Views() {
+		if err := e.furnishView(view); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// furnishView makes where a hierarchy is mounted, under the names of all its
+// controllers, and what is shown in place of some of its files.
+func (e *enclave) furnishView(view cgroup.View) error {
+	if err := os.MkdirAll(filepath.Join(e.cgroup(), view.Name), 0o755); err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(view.Options, ",") {
+		if err := os.Symlink(view.Name, filepath.Join(e.cgroup(), name)); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	for _, mask := range view.Masks {
+		name, text, _ := strings.Cut(mask, "=")
+		if err := os.WriteFile(e.mask(name), []byte(text+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
@@ -120,6 +140,8 @@ func (e *enclave) furnish(groups *cgroup.Parent) error {
 
 func (e *enclave) dev() string    { return filepath.Join(e.view, "dev") }
 func (e *enclave) cgroup() string { return filepath.Join(e.view, "cgroup") }
+
+func (e *enclave) mask(name string) string { return filepath.Join(e.view, "masks", name) }
 
 // own is a name in the folder of one sandbox.
 func (e *enclave) own(id, name string) string { return filepath.Join(e.view, "boxes", id, name) }
@@ -162,28 +184,29 @@ func (e *enclave) attach(id string, l layout) error {
 	})
 }
 
-// overlay mounts the root below a writable layer.
+// overlay mounts the root below a writable layer. Its folders are named from
+// the sandbox's own, since the names are seen inside.
 func (e *enclave) overlay(id string, l layout) error {
-	lower, upper := e.own(id, "lower"), e.own(id, "upper")
-	if err := unix.MoveMount(int(l.root.Fd()), "", unix.AT_FDCWD, lower, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := unix.Chdir(e.own(id, "")); err != nil { // of this thread alone: a mount namespace has its own
+		return err
+	}
+	defer func() { _ = unix.Chdir("/") }()
+	if err := unix.MoveMount(int(l.root.Fd()), "", unix.AT_FDCWD, "lower", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return err
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("tmpfs", upper, "tmpfs", flags, fmt.Sprintf("mode=0755,size=%d", l.upperBytes)); err != nil {
+	if err := unix.Mount("tmpfs", "upper", "tmpfs", flags, fmt.Sprintf("mode=0755,size=%d", l.upperBytes)); err != nil {
 		return err
 	}
-	options := []string{"lowerdir=" + lower}
-	for _, layer := range []string{"upper", "work"} {
-		path := filepath.Join(upper, layer)
-		if err := os.Mkdir(path, 0o755); err != nil {
+	for _, path := range []string{"upper/data", "upper/work"} {
+		if err := unix.Mkdir(path, 0o755); err != nil {
 			return err
 		}
-		if err := os.Chown(path, l.owner, l.owner); err != nil {
+		if err := unix.Chown(path, l.owner, l.owner); err != nil {
 			return err
 		}
-		options = append(options, layer+"dir="+path)
 	}
-	return unix.Mount("overlay", e.root(id), "overlay", flags, strings.Join(options, ","))
+	return unix.Mount("overlay", "root", "overlay", flags, "lowerdir=lower,upperdir=upper/data,workdir=upper/work")
 }
 
 // resolve follows a name in the root of a sandbox, symlinks included and never

@@ -32,6 +32,7 @@ type Launcher struct {
 	groups  *cgroup.Parent
 	nat     *network.NAT // nil without NAT
 	slots   *pid1.Slots
+	machine *pid1.Machine
 	set     *pid1.Set
 }
 
@@ -58,6 +59,9 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 			err = errors.Join(err, l.closeFiles(context.WithoutCancel(ctx)))
 		}
 	}()
+	if l.machine, err = pid1.ReadMachine(); err != nil {
+		return l, err
+	}
 	if l.groups, err = cgroup.Open(ctx, config.Instance); err != nil { // kills what is left
 		return l, err
 	}

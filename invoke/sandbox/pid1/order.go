@@ -20,12 +20,12 @@ func Limits(spec sandbox.Spec) cgroup.Limits {
 
 // StartOrder returns what init is told of a prepared spec, but for its output.
 // names answers its look-ups, or refuses them if nil.
-func StartOrder(spec sandbox.Spec, names *lookup.Forwarder) wire.Start {
+func StartOrder(spec sandbox.Spec, names *lookup.Forwarder, machine wire.Machine) wire.Start {
 	return wire.Start{
 		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Hostname: spec.Hostname,
 		Hosts:  fmt.Sprintf("127.0.0.1 localhost %s sandbox.localdomain\n::1 localhost ip6-localhost ip6-loopback\n", spec.Hostname),
 		Resolv: names.ResolvConf(),
 		UID:    sandbox.UID, GID: sandbox.GID, UpperBytes: spec.TmpBytes, Files: int64(spec.Files), Processes: int64(spec.Pids),
-		WritableRoot: spec.WritableRoot,
+		WritableRoot: spec.WritableRoot, Machine: machine,
 	}
 }

@@ -81,13 +81,14 @@ func (h *harness) facts(t testing.TB) map[string]bool {
 	}
 	v := h.look(t, limited, "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts", "/proc/acpi", "/proc/scsi", "/sys/firmware",
 		"/sys/devices/virtual/powercap", "/dev/null", "/dev/tty", "/dev/shm", "/dev/pts", "/dev/ptmx", "/dev/console", "/dev/mqueue", "/dev/fuse",
-		"/etc/hosts", "/etc/resolv.conf", "/tmp", "/proc/sys", "/probe", "/secret", "/of-12345", "/sys/fs/cgroup", "/proc/1/root")
+		"/etc/hosts", "/etc/resolv.conf", "/tmp", "/proc/sys", "/probe", "/secret", "/of-12345", "/sys/fs/cgroup", "/proc/1/root",
+		"/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu/online", "/sys/devices/system/cpu/present")
 	v.Status["NStgid"] = number(v.Status["NStgid"])
 	for i, process := range v.Processes {
 		pid, command, _ := strings.Cut(process, " ")
 		v.Processes[i] = number(pid) + " " + command
 	}
-	for name, maps := range map[string]map[string]string{"status": v.Status, "limit": v.Limits, "namespace": v.Namespaces, "path": v.Paths} {
+	for name, maps := range map[string]map[string]string{"status": v.Status, "limit": v.Limits, "namespace": v.Namespaces, "path": v.Paths, "machine": v.Machine} {
 		for key, value := range maps {
 			add(name+" "+key, value)
 		}

@@ -127,7 +127,8 @@ type View struct {
 	Interfaces, Devices                     []string
 	UIDMap, GIDMap, Dir, Hostname           string
 	Cgroup, OOMScore, MemoryLimit           string
-	Limits, Namespaces, Paths               map[string]string
+	Limits, Namespaces, Paths, Machine      map[string]string
+	Sources                                 []string
 	Umask, Pid                              int
 	Session                                 bool
 }

@@ -38,7 +38,7 @@ func testLinks(t *testing.T, h *harness) {
 	linked := func(s *sandbox.Spec) { s.Root = root }
 	v := h.look(t, linked, "/run/systemd/resolve/stub-resolv.conf", "/usr/etc/hosts")
 	for _, want := range []string{"/var/tmp ", "/run/systemd/resolve/stub-resolv.conf "} {
-		if !strings.Contains(strings.Join(v.Mounts, "\n"), "\n"+want) {
+		if !strings.Contains("\n"+strings.Join(v.Mounts, "\n"), "\n"+want) {
 			t.Errorf("nothing is mounted at %s: %v", want, v.Mounts)
 		}
 	}

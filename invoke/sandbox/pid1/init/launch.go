@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -94,6 +95,21 @@ func limit(order wire.Start) error {
 		if err := syscall.Setrlimit(l.what, &set); err != nil {
 			return step("set limit", err)
 		}
+	}
+	return confine(order.Machine.CPUs)
+}
+
+// confine has the command run on some of the host's processors. That those are
+// all offline by now is not an error.
+func confine(cpus []string) error {
+	var set unix.CPUSet
+	for _, text := range cpus {
+		if n, err := strconv.Atoi(text); err == nil {
+			set.Set(n)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != unix.EINVAL {
+		return step("set processors", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -67,30 +68,89 @@ func populate() error {
 	if err := makeDev(); err != nil {
 		return err
 	}
-	return mask()
+	if err := mask(); err != nil {
+		return err
+	}
+	return bindMachine()
 }
 
+// bindMachine binds the files that tell of the machine, which are still empty:
+// a bind shows what is written to its file later.
+func bindMachine() error {
+	for _, f := range wire.MachineFiles {
+		from := "etc/" + f.Name
+		if err := put(from, ""); err != nil {
+			return step("make "+from, err)
+		}
+		for _, path := range f.Paths {
+			if err := bindReadOnly(from, path); err != nil && err != unix.ENOENT {
+				return step("bind "+path, err)
+			}
+		}
+	}
+	return nil
+}
+
+func bindReadOnly(from, to string) error {
+	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", to, "", unix.MS_REMOUNT|unix.MS_BIND|readOnly, "")
+}
+
+// cgroupsAt is where the control groups are seen.
+const cgroupsAt = "/sys/fs/cgroup"
+
 func mountCgroups(cgroups []wire.Mount) error {
-	const at = "/sys/fs/cgroup"
+	const at = cgroupsAt
 	if len(cgroups) == 0 {
 		return nil
 	}
-	if cgroups[0].Name == "" {
-		return step("mount cgroup2", unix.Mount("cgroup", at, cgroups[0].Type, readOnly, cgroups[0].Options))
+	if m := cgroups[0]; m.Name == "" {
+		if err := unix.Mount("cgroup", at, m.Type, readOnly, m.Options); err != nil {
+			return step("mount cgroup2", err)
+		}
+		return maskCgroup(at, m.Masks)
 	}
 	if err := unix.Mount("tmpfs", at, "tmpfs", inert, "mode=0755,size=64k,nr_inodes=32"); err != nil {
 		return step("mount "+at, err)
 	}
 	for _, m := range cgroups {
-		dir := at + "/" + m.Name
-		if err := unix.Mkdir(dir, 0o755); err != nil {
-			return step("mkdir "+dir, err)
-		}
-		if err := unix.Mount("cgroup", dir, m.Type, readOnly, m.Options); err != nil {
-			return step("mount "+dir, err)
+		if err := mountCgroup(at+"/"+m.Name, m); err != nil {
+			return err
 		}
 	}
 	return step("remount "+at, unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|readOnly, ""))
+}
+
+// mountCgroup mounts a hierarchy of v1, under the names of all its controllers.
+func mountCgroup(dir string, m wire.Mount) error {
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return step("mkdir "+dir, err)
+	}
+	if err := unix.Mount("cgroup", dir, m.Type, readOnly, m.Options); err != nil {
+		return step("mount "+dir, err)
+	}
+	for name := range strings.SplitSeq(m.Options, ",") {
+		if err := unix.Symlink(m.Name, cgroupsAt+"/"+name); err != nil && err != unix.EEXIST {
+			return step("link "+name, err)
+		}
+	}
+	return maskCgroup(dir, m.Masks)
+}
+
+func maskCgroup(dir string, masks []string) error {
+	for _, mask := range masks {
+		name, text, _ := strings.Cut(mask, "=")
+		from, to := "/etc/"+name, dir+"/"+name
+		if err := put(from, text+"\n"); err != nil {
+			return step("make "+from, err)
+		}
+		if err := bindReadOnly(from, to); err != nil && err != unix.ENOENT {
+			return step("bind "+to, err)
+		}
+	}
+	return nil
 }
 
 func makeDev() error {

@@ -8,3 +8,16 @@ var (
 	MaskedDirs    = [...]string{"proc/acpi", "proc/asound", "proc/scsi", "sys/firmware", "sys/devices/virtual/powercap"}
 	ReadOnlyPaths = [...]string{"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"}
 )
+
+// MachineFiles are the files through which a program counts processors and
+// memory, by the name of the file that is bound over each. Paths that the host
+// does not have are passed over.
+var MachineFiles = [...]struct {
+	Name  string
+	Paths []string
+}{
+	{"cpus", []string{"sys/devices/system/cpu/online", "sys/devices/system/cpu/possible", "sys/devices/system/cpu/present"}},
+	{"cpuinfo", []string{"proc/cpuinfo"}},
+	{"stat", []string{"proc/stat"}},
+	{"meminfo", []string{"proc/meminfo"}},
+}

@@ -76,6 +76,21 @@ type Mount struct {
 	Name    string // directory below /sys/fs/cgroup; "" is that directory itself
 	Type    string // cgroup or cgroup2
 	Options string
+	Masks   []string // "name=text": files in it that are shown with that text
+}
+
+// Machine is what a program finds out of processors and memory.
+type Machine struct {
+	CPUs    []string // the processors that it runs on, by their numbers on the host
+	Online  string   // the same, as sysfs lists them
+	CPUInfo string   // /proc/cpuinfo
+	Stat    string   // /proc/stat
+	Meminfo string   // /proc/meminfo
+}
+
+// Texts returns what the files of [MachineFiles] hold, in their order.
+func (m *Machine) Texts() [len(MachineFiles)]string {
+	return [...]string{m.Online, m.CPUInfo, m.Stat, m.Meminfo}
 }
 
 // Prepare is what can be done before it is known what will run.
@@ -95,6 +110,7 @@ type Start struct {
 	WritableRoot     bool
 	Stdout, Stderr   bool // a descriptor is passed; /dev/null otherwise
 	SharedOutput     bool // stdout's descriptor serves stderr too
+	Machine          Machine
 }
 
 // Kind is the kind of a report.
@@ -154,6 +170,7 @@ func (m *Prepare) code(c *coder) {
 		c.text(&m.Cgroups[i].Name)
 		c.text(&m.Cgroups[i].Type)
 		c.text(&m.Cgroups[i].Options)
+		c.list(&m.Cgroups[i].Masks)
 	}
 	c.text(&m.Seccomp)
 }
@@ -169,6 +186,10 @@ func (m *Start) code(c *coder) {
 	}
 	for _, b := range []*bool{&m.WritableRoot, &m.Stdout, &m.Stderr, &m.SharedOutput} {
 		c.flag(b)
+	}
+	c.list(&m.Machine.CPUs)
+	for _, s := range []*string{&m.Machine.Online, &m.Machine.CPUInfo, &m.Machine.Stat, &m.Machine.Meminfo} {
+		c.text(s)
 	}
 }
 

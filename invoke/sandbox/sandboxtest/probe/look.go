@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func look(paths []string) {
 		"Limits": limits(), "Env": os.Environ(), "Args": os.Args, "Dir": dir, "Hostname": host, "Namespaces": namespaces(),
 		"Processes": visible(), "Cgroup": file("/proc/self/cgroup"), "OOMScore": file("/proc/self/oom_score_adj"), "Umask": mask,
 		"Session": sid == os.Getpid(), "Interfaces": interfaces(), "Devices": list("/dev"), "Paths": access(paths), "Pid": os.Getpid(),
-		"MemoryLimit": memoryLimit(), "Root": list("/"),
+		"MemoryLimit": memoryLimit(), "Root": list("/"), "Machine": machine(), "Sources": sources(),
 	})
 }
 
@@ -53,6 +54,19 @@ func mounts() []string {
 		left, right, _ := strings.Cut(line, " - ")
 		l, r := strings.Fields(left), strings.Fields(right)
 		out = append(out, l[4]+" "+r[0]+" "+l[5])
+	}
+	return out
+}
+
+// sources returns "point source options" of each mount, the options being those
+// of its file system.
+func sources() []string {
+	text, _ := os.ReadFile("/proc/self/mountinfo")
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		left, right, _ := strings.Cut(line, " - ")
+		r := strings.Fields(right)
+		out = append(out, strings.Fields(left)[4]+" "+r[1]+" "+r[2])
 	}
 	return out
 }
@@ -159,4 +173,22 @@ func memoryLimit() string {
 		}
 	}
 	return ""
+}
+
+// machine is what runtimes count processors and memory by.
+func machine() map[string]string {
+	var set unix.CPUSet
+	_ = unix.SchedGetaffinity(0, &set)
+	lines := func(path, prefix string) string {
+		text, _ := os.ReadFile(path)
+		return strconv.Itoa(strings.Count("\n"+string(text), "\n"+prefix))
+	}
+	meminfo := strings.Fields(file("/proc/meminfo") + " - -")
+	return map[string]string{
+		"affinity": strconv.Itoa(set.Count()), "NumCPU": strconv.Itoa(runtime.NumCPU()), "GOMAXPROCS": strconv.Itoa(runtime.GOMAXPROCS(0)),
+		"online": file("/sys/devices/system/cpu/online"), "possible": file("/sys/devices/system/cpu/possible"),
+		"cpuinfo": lines("/proc/cpuinfo", "processor"), "stat": lines("/proc/stat", "cpu"), "MemTotal": meminfo[1],
+		"groups": strings.Join(list("/sys/fs/cgroup"), " "), "quota": file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") + file("/sys/fs/cgroup/cpu.max"),
+		"shares": file("/sys/fs/cgroup/cpu/cpu.shares") + file("/sys/fs/cgroup/cpu.weight"), "set": file("/sys/fs/cgroup/cpuset/cpuset.cpus"),
+	}
 }
