@@ -89,7 +89,26 @@ func (c *census) check() {
 			}
 		}
 	}
+	if left := loopDevices(c.t, c.data); len(left) > 0 {
+		c.t.Errorf("loop devices are left: %v", left)
+	}
 	c.groups()
+}
+
+// loopDevices are those whose file is, or was, below a folder.
+func loopDevices(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(text), dir+"/") {
+			found = append(found, strings.TrimSpace(string(text)))
+		}
+	}
+	return found
 }
 
 // groups looks for control groups of the server.

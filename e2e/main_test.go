@@ -84,10 +84,16 @@ type world struct {
 // failing if it doesn't end well.
 func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
+	return newWorldAt(t, t.TempDir(), flags...)
+}
+
+// newWorldAt is newWorld with a data folder.
+func newWorldAt(t *testing.T, data string, flags ...string) *world {
+	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.RequireFUSE(t)
 	ctx := t.Context()
-	server, err := livetest.Start(ctx, t.TempDir(), flags...)
+	server, err := livetest.Start(ctx, data, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

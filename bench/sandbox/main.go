@@ -1,5 +1,5 @@
 // Command sandbox measures what a sandbox adds to a start, up to the handler's
-// exec: a jail of the pool, a jail made afresh, and a container of an OCI
+// exec: a jail of the pool, the same with a /tmp that is not made ahead, a jail made afresh, and a container of an OCI
 // runtime, beside plain fork and exec of the same static program, one after the
 // other in turns.
 package main
@@ -81,6 +81,7 @@ func run(ctx context.Context, n int, runtime string) (err error) {
 	kinds := []*kind{
 		{name: "fork+exec", start: plain(root)},
 		{name: "jail, of the pool", start: sandboxed(pooled, root), most: 5 * time.Millisecond},
+		{name: "jail, of the pool, with a /tmp of 1 GB", start: sandboxed(pooled, root, func(s *sandbox.Spec) { s.TmpBytes = 1 << 30 })},
 		{name: "jail, fresh", start: sandboxed(fresh, root), most: 20 * time.Millisecond},
 		{name: "oci, " + runtime, start: sandboxed(containers, root)},
 	}
@@ -112,7 +113,7 @@ func run(ctx context.Context, n int, runtime string) (err error) {
 func report(kinds []*kind) {
 	floor := kinds[0].samples
 	for _, k := range kinds {
-		fmt.Printf("%-20s %s\n", k.name, k.samples)
+		fmt.Printf("%-38s %s\n", k.name, k.samples)
 	}
 	for _, k := range kinds[1:] {
 		adds := func(q float64) float64 { return float64(k.samples.Quantile(q)-floor.Quantile(q)) / 1e6 }
@@ -120,7 +121,7 @@ func report(kinds []*kind) {
 		if k.most > 0 {
 			promise = fmt.Sprintf("  (promised p50 %d ms)", k.most.Milliseconds())
 		}
-		fmt.Printf("%-20s adds up to exec: p50 %6.2f  p95 %6.2f ms%s\n", k.name, adds(0.5), adds(0.95), promise)
+		fmt.Printf("%-38s adds up to exec: p50 %6.2f  p95 %6.2f ms%s\n", k.name, adds(0.5), adds(0.95), promise)
 	}
 }
 
@@ -140,14 +141,18 @@ func plain(root string) func(context.Context) (func() error, error) {
 }
 
 // sandboxed starts the program in a sandbox with the limits of a function.
-func sandboxed(l sandbox.Launcher, root string) func(context.Context) (func() error, error) {
+func sandboxed(l sandbox.Launcher, root string, change ...func(*sandbox.Spec)) func(context.Context) (func() error, error) {
 	ids := 0
 	return func(ctx context.Context) (func() error, error) {
 		ids++
 		const memory = 1769 << 20
-		s, err := l.Start(ctx, sandbox.Spec{
+		spec := sandbox.Spec{
 			ID: fmt.Sprintf("s-%d", ids), Root: root, Args: []string{"/probe", "sleep"}, MemoryBytes: memory, CPUs: sandbox.CPUsFor(memory),
-		})
+		}
+		for _, c := range change {
+			c(&spec)
+		}
+		s, err := l.Start(ctx, spec)
 		if err != nil {
 			return nil, err
 		}

@@ -42,6 +42,10 @@ type command struct {
 	Run  []string `json:"run"`  // run a program until it ends
 	Find string   `json:"find"` // whether a text is in the file In
 	In   string   `json:"in"`
+
+	Fill   string `json:"fill"` // write a file of FillMB, over what it held
+	FillMB int    `json:"fillMB"`
+	Size   string `json:"size"` // of a file
 }
 
 // pageEntries bounds the entries of one answer, so that it stays below 6 MB.
@@ -92,6 +96,14 @@ func handle(ctx context.Context, c command) (any, error) {
 	case c.Find != "":
 		text, err := os.ReadFile(c.In)
 		return strings.Contains(string(text), c.Find), err
+	case c.Fill != "":
+		return fill(c.Fill, c.FillMB), nil
+	case c.Size != "":
+		info, err := os.Stat(c.Size)
+		if err != nil {
+			return nil, err
+		}
+		return info.Size(), nil
 	case len(c.Run) > 0:
 		return run(ctx, c.Run)
 	}
@@ -117,6 +129,27 @@ func run(ctx context.Context, args []string) (ran, error) {
 		r.Exit, err = ended.String(), nil
 	}
 	return r, err
+}
+
+// filled is what came of writing.
+type filled struct {
+	MB    int    `json:"mb"` // written
+	Error string `json:"error"`
+}
+
+func fill(path string, megabytes int) filled {
+	f, err := os.Create(path)
+	if err != nil {
+		return filled{Error: err.Error()}
+	}
+	defer f.Close()
+	block := make([]byte, 1<<20)
+	for i := range megabytes {
+		if _, err := f.Write(block); err != nil {
+			return filled{MB: i, Error: err.Error()}
+		}
+	}
+	return filled{MB: megabytes}
 }
 
 func alloc(megabytes int) string {
