@@ -25,7 +25,7 @@ function describe(error) {
   return JSON.stringify({ errorType: error.name, errorMessage: error.message, stackTrace: String(error.stack).split('\n').slice(1) });
 }
 
-const [file, name] = (process.argv[2] ?? process.env._HANDLER ?? 'app.handler').split('.');
+const [file, name] = (process.argv[2] || process.env._HANDLER || 'app.handler').split('.');
 let handler;
 try {
   handler = (await import(pathToFileURL(path.resolve(`${file}.mjs`)))) [name];

@@ -35,7 +35,7 @@ def describe(error):
 
 def main():
     connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-    name = sys.argv[1] if len(sys.argv) > 1 else os.environ["_HANDLER"]
+    name = sys.argv[1] if len(sys.argv) > 1 else os.environ["_HANDLER"] or "app.handler"
     module, _, function = name.rpartition(".")
     try:
         sys.path.insert(0, os.getcwd())

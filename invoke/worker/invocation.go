@@ -281,7 +281,9 @@ func (in *invocation) conclude(s *slot, fail *failure) {
 		lines = fail.lines(in.r.ID, time.Now())
 	} else {
 		s.drain()
-		lines = in.survived(s)
+	}
+	if fail == nil || fail.errorType == errorTimeout { // a runtime may wait for ever for the child that was killed
+		lines = append(lines, in.survived(s)...)
 	}
 	s.log.Platform(append(lines, reportLines(in.r.ID, u, fail)...)...)
 	if in.r.LogTail {

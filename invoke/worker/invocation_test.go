@@ -189,6 +189,14 @@ func TestKilledChild(t *testing.T) {
 	if res, out := w.do(f, ask{Do: "exit", Code: 3}); out.ErrorType != "Runtime.ExitError" {
 		t.Fatalf("%s", show(res))
 	}
+	f.Timeout = 300 * time.Millisecond
+	w.do(f, ask{})
+	w.launcher.mu.Lock()
+	w.launcher.oom = 3
+	w.launcher.mu.Unlock()
+	if res, out := w.do(f, ask{Do: "hang"}); out.ErrorType != "Sandbox.Timedout" || !strings.Contains(string(res.LogTail), "killed 1 of the function's processes") {
+		t.Fatalf("a runtime that waits for the child: %s", show(res))
+	}
 }
 
 // TestExitAfterAnswer: the answer stands, and the sandbox serves no other.
