@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +30,7 @@ type Images struct {
 }
 
 // Mount mounts the EROFS image in the file source, which is of a [Mount], on the
-// folder target: read only, without device nodes and without effect of
+// folder target, both absolute: read only, without device nodes and without effect of
 // set-user-id bits. It needs no loop device; the error is [thaw.Unavailable]
 // where the kernel can't do without (before 6.12).
 //
@@ -45,7 +47,7 @@ func (m *Images) Mount(source, target string) error {
 	device := fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev))
 	setReadAhead(device, imageReadAheadKiB) // a file keeps what was set when it was opened
 	before := erofsDevices()
-	err := unix.Mount(source, target, "erofs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, "")
+	err := mountErofs(source, target)
 	setReadAhead(device, MaxReadBytes>>10)
 	// The kernel does not say which device is the mount's: it is the one that is
 	// new. Where somebody else mounts at this moment, both stay as they are.
@@ -57,6 +59,25 @@ func (m *Images) Mount(source, target string) error {
 		return thaw.Errorf("mount "+source, thaw.Unavailable, "this kernel mounts EROFS from block devices only: Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE is needed: %w", err)
 	}
 	return thaw.Wrap("mount "+source, err)
+}
+
+// mountErofs mounts by the file's name in its folder: the kernel shows the source
+// as it was given, also to the function whose root the mount is. The thread that
+// stands in that folder shares its working directory with no other.
+func mountErofs(source, target string) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Chdir(filepath.Dir(source))
+		}
+		if err == nil {
+			err = unix.Mount(filepath.Base(source), target, "erofs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, "")
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // Open opens a file of a [Mount] to advise the kernel of what will be read of it,

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,6 +61,26 @@ func TestTouchedPageReadsLittleBesides(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(tree, "program"), program.data, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	m, dir := mountTree(t, tree)
+	path := filepath.Join(dir, "program")
+	if _, err := os.Stat(path); err != nil { // its metadata
+		t.Fatal(err)
+	}
+	before := m.s.Stats().ReadBytes
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), touchPath+"="+path)
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("touch: %v\n%s", err, out)
+	}
+	const most = 64 << 10
+	if read := m.s.Stats().ReadBytes - before; read < thaw.BlockBytes || read > most {
+		t.Errorf("one page touched, %d bytes read; want %d at most", read, most)
+	}
+}
+
+// mountTree serves a tree as an image and mounts it.
+func mountTree(t *testing.T, tree string) (*served, string) {
+	t.Helper()
 	made := filepath.Join(t.TempDir(), "image")
 	if out, err := exec.CommandContext(t.Context(), "mkfs.erofs", made, tree).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.erofs: %v\n%s", err, out)
@@ -79,18 +100,30 @@ func TestTouchedPageReadsLittleBesides(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	path := filepath.Join(dir, "program")
-	if _, err := os.Stat(path); err != nil { // its metadata
+	return m, dir
+}
+
+// TestSourceTellsNoPath: a function sees of what its root is mounted.
+func TestSourceTellsNoPath(t *testing.T) {
+	testkit.RequireTool(t, "mkfs.erofs")
+	testkit.RequireRoot(t)
+	tree := t.TempDir()
+	if err := os.WriteFile(filepath.Join(tree, "f"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	before := m.s.Stats().ReadBytes
-	child := exec.CommandContext(t.Context(), os.Args[0])
-	child.Env = append(os.Environ(), touchPath+"="+path)
-	if out, err := child.CombinedOutput(); err != nil {
-		t.Fatalf("touch: %v\n%s", err, out)
+	before, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
 	}
-	const most = 64 << 10
-	if read := m.s.Stats().ReadBytes - before; read < thaw.BlockBytes || read > most {
-		t.Errorf("one page touched, %d bytes read; want %d at most", read, most)
+	_, dir := mountTree(t, tree)
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\nimage "+dir+" erofs ") {
+		t.Errorf("the mount is not named \"image\" in:\n%s", text)
+	}
+	if after, err := os.Getwd(); err != nil || after != before {
+		t.Errorf("the working directory is %s, %v; it was %s", after, err, before)
 	}
 }
