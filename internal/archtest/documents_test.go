@@ -17,6 +17,9 @@ var (
 	requireLine = regexp.MustCompile(`(?m)^(?:require)?\s+(\S+) v\S+.*$`)
 	tableRow    = regexp.MustCompile(`(?m)^\| (\S+) \|`)
 
+	// linkTarget is a file that Markdown links to, not an address elsewhere.
+	linkTarget = regexp.MustCompile(`\]\(([^)#:]+)[^):]*\)`)
+
 	pathName = regexp.MustCompile("`((?:image|read|invoke|store|tenant|format|internal|cmd|docs|bench|examples)/[a-zA-Z0-9_./-]+)`")
 )
 
@@ -68,7 +71,7 @@ func TestErrorTablesAreWhole(t *testing.T) {
 	} {
 		_, section, _ := strings.Cut(read(t, table.doc), table.from)
 		section, _, _ = strings.Cut(section, table.to)
-		told := regexp.MustCompile("`(" + table.name + ")`").FindAllStringSubmatch(section, -1)
+		told := regexp.MustCompile("`("+table.name+")`").FindAllStringSubmatch(section, -1)
 		var given [][]string
 		for _, source := range table.sources {
 			given = append(given, regexp.MustCompile(`"(`+table.name+`)"`).FindAllStringSubmatch(read(t, source), -1)...)
@@ -86,6 +89,17 @@ func TestErrorTablesAreWhole(t *testing.T) {
 		}
 		if a, b := names(told), names(given); !slices.Equal(a, b) {
 			t.Errorf("%s tells\n%q\nthe code gives\n%q", table.doc, a, b)
+		}
+	}
+}
+
+// TestDocumentsLinkToWhatIsThere: each file that a document at the root links to exists.
+func TestDocumentsLinkToWhatIsThere(t *testing.T) {
+	for _, doc := range []string{"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SPECIFICATION.md", "SECURITY.md", "CHANGELOG.md"} {
+		for _, m := range linkTarget.FindAllStringSubmatch(read(t, doc), -1) {
+			if _, err := os.Stat(filepath.Join("..", "..", m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", doc, m[1], err)
+			}
 		}
 	}
 }
