@@ -41,8 +41,13 @@ var numbers = []number{
 	{"docs/invoke-path.md", "A file is at most # ms behind", "invoke/logs/writer.go", `flushDelay = (.+)`, millis},
 	{"docs/cli.md", "Print the end of the log (# KB)", "invoke/logs/writer.go", `TailBytes = (.+)`, kib},
 	{"docs/cli.md", "the last # cold starts", "cmd/thaw/traces.go", `keptTraces = (.+)`, count},
+	{"docs/cli.md", "Memory in MB (or 1G), 128 to #;", "invoke/control/validate.go", `maxMemoryMB\s+= (.+)`, plain},
+	{"docs/cli.md", "Time limit of an invocation, 1s to #m", "invoke/control/validate.go", `maxTimeout\s+= (.+)`, func(n int64) string { return plain(n / 60) }},
 	{"docs/observability.md", "The server keeps the last # cold starts", "cmd/thaw/traces.go", `keptTraces = (.+)`, count},
 
+	{"docs/image-path.md", "**Large files** (# KiB and more)", "thaw.go", `MaxChunkBytes = (.+)`, kib},
+	{"ARCHITECTURE.md", "every # KiB; its chunks", "thaw.go", `MaxChunkBytes = (.+)`, kib},
+	{"SPECIFICATION.md", "layers of up to # GiB uncompressed", "thaw.go", `MaxImageBytes\s+=\s+(.+)`, func(n int64) string { return mib(n >> 10) }},
 	{"docs/image-path.md", "up to # MiB of them in memory", "image/ingest/ingest.go", `DefaultHoldBytes = (.+)`, mib},
 	{"docs/image-path.md", "then up to # GiB in a temporary file", "image/ingest/ingest.go", `DefaultTempBytes = (.+)`, func(n int64) string { return mib(n >> 10) }},
 	{"docs/registry.md", "| a blob | # MiB |", "image/registry/registry.go", `DefaultMaxBlobBytes = (.+)`, mib},
