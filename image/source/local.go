@@ -1,14 +1,11 @@
 package source
 
 import (
-	"archive/tar"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +14,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
@@ -93,15 +89,7 @@ func loadLocal(file, ref string) (v1.Image, error) {
 	if !archive.has("manifest.json") {
 		return nil, errors.New("it is a tar with neither index.json nor manifest.json")
 	}
-	var tag *name.Tag
-	if ref != "" {
-		t, err := name.NewTag(ref)
-		if err != nil {
-			return nil, err
-		}
-		tag = &t
-	}
-	return tarball.ImageFromPath(file, tag)
+	return archive.dockerImage(ref)
 }
 
 // imageOf returns the image of that name, or the only one, for this host.
@@ -206,82 +194,4 @@ func hasName(d v1.Descriptor, ref string) bool {
 	}
 	full, err := name.ParseReference(d.Annotations[containerdAnnotation])
 	return err == nil && full.Name() == asked.Name()
-}
-
-// archive is a tar whose files can be read without unpacking it.
-type archive struct {
-	file  string
-	parts map[string]part
-}
-
-// part is where a file's bytes are in the tar.
-type part struct{ offset, bytes int64 }
-
-// readArchive lists a tar's files: one pass over its headers.
-func readArchive(file string) (*archive, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read
-	var magic [4]byte
-	if _, err := f.ReadAt(magic[:], 0); err != nil {
-		return nil, fmt.Errorf("it is no tar: %w", err)
-	}
-	if magic[0] == 0x1f && magic[1] == 0x8b || magic == [4]byte{0x28, 0xb5, 0x2f, 0xfd} {
-		return nil, errors.New("it is compressed; decompress it first")
-	}
-	a := &archive{file: file, parts: map[string]part{}}
-	// The reader seeks over what it skips, so this is quick for any size.
-	for in := tar.NewReader(f); ; {
-		header, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			return a, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("it is no tar: %w", err)
-		}
-		offset, err := f.Seek(0, io.SeekCurrent)
-		if err != nil {
-			return nil, err
-		}
-		if header.Typeflag == tar.TypeReg {
-			a.parts[path.Clean(header.Name)] = part{offset, header.Size}
-		}
-	}
-}
-
-func (a *archive) has(name string) bool {
-	_, ok := a.parts[name]
-	return ok
-}
-
-// open opens one file of the tar; the tar itself is open as long.
-func (a *archive) open(name string) (io.ReadCloser, error) {
-	p, ok := a.parts[name]
-	if !ok {
-		return nil, fmt.Errorf("%s has no %s", a.file, name)
-	}
-	f, err := os.Open(a.file)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, p.offset, p.bytes), f}, nil
-}
-
-// read returns a small file of the tar.
-func (a *archive) read(name string) ([]byte, error) {
-	in, err := a.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close() // only read
-	data, err := io.ReadAll(io.LimitReader(in, maxConfigBytes+1))
-	if err == nil && len(data) > maxConfigBytes {
-		err = fmt.Errorf("%s in %s has more than %d bytes", name, a.file, maxConfigBytes)
-	}
-	return data, err
 }

@@ -3,10 +3,12 @@ package source_test
 import (
 	"archive/tar"
 	"compress/gzip"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -17,7 +19,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/source"
@@ -96,9 +97,7 @@ func TestLoadLocal(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		if err := validate.Image(got); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
+		expectDiffIDs(t, path, got)
 		if gotConfig, err := got.ConfigName(); err != nil || gotConfig != config {
 			t.Errorf("%s: config %v, %v; want %v", path, gotConfig, err, config)
 		}
@@ -108,6 +107,85 @@ func TestLoadLocal(t *testing.T) {
 			t.Fatal(err)
 		}
 		expectImage(t, resolved, got)
+	}
+}
+
+// expectDiffIDs checks that each layer has the bytes that the config says.
+func expectDiffIDs(t *testing.T, path string, image v1.Image) {
+	t.Helper()
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := image.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, layer := range layers {
+		in, err := layer.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := v1.SHA256(in)
+		if closed := in.Close(); err != nil || closed != nil {
+			t.Fatal(err, closed)
+		}
+		if got != config.RootFS.DiffIDs[i] {
+			t.Errorf("%s: layer %d is %s, want %s", path, i, got, config.RootFS.DiffIDs[i])
+		}
+	}
+}
+
+// TestLoadDockerArchives: archives as docker wrote and writes them, and others:
+// equal layers as links, layers compressed or not, each taken as it lies there.
+func TestLoadDockerArchives(t *testing.T) {
+	reg := startOwn(t)
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
+	plain := testkit.PlainLayer(testkit.NewTar(t).File("f", "f").Bytes())
+	gz := testkit.GzipLayer(t, testkit.NewTar(t).File("g", "g").Bytes())
+	zst := testkit.ZstdLayer(t, testkit.NewTar(t).File("z", "z").Bytes())
+	config := fmt.Sprintf(`{"os":"linux","architecture":%q,"rootfs":{"type":"layers","diff_ids":[%q,%q,%q,%q,%q]}}`, runtime.GOARCH, plain.DiffID, gz.DiffID, plain.DiffID, zst.DiffID, plain.DiffID)
+	manifest := `[{"Config":"c.json","RepoTags":["app:v1"],"Layers":["1/layer.tar","2/layer.tar","3/layer.tar","./4.tar","5/layer.tar"]}]`
+	write := func(manifest string) string {
+		b := testkit.NewTar(t).File("c.json", config).File("1/layer.tar", string(plain.Data)).File("./2/layer.tar", string(gz.Data)).
+			Symlink("3/layer.tar", "../1/layer.tar").File("4.tar", string(zst.Data)).Link("5/layer.tar", "3/layer.tar").
+			Symlink("round/a", "b").Symlink("round/b", "a").File("manifest.json", manifest)
+		file := filepath.Join(t.TempDir(), "docker.tar")
+		if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	file := write(manifest)
+	for _, name := range []string{"", ":app:v1", ":docker.io/library/app:v1"} {
+		image, err := source.LoadLocal(file + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectDiffIDs(t, name, image)
+		if err := source.Push(t.Context(), parse(t, reg.host+"/docker:v1"), image, login(alice)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := resolver.Resolve(t.Context(), alice, "docker:v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []string{plain.Digest, gz.Digest, plain.Digest, zst.Digest, plain.Digest} {
+			if got.Layers[i].Digest != want {
+				t.Errorf("layer %d was pushed as %s, want %s as it lies in the archive", i, got.Layers[i].Digest, want)
+			}
+		}
+	}
+	for name, want := range map[string]string{
+		file + ":app:v2": `it has no image named "app:v2", only [app:v1]`,
+		write(strings.Replace(manifest, `"2/layer.tar",`, "", 1)):                              "its manifest.json lists 4 layers, and its config has diff_ids of 5",
+		write(strings.Replace(manifest, "5/layer", "6/layer", 1)):                              "has no 6/layer.tar",
+		write(strings.Replace(manifest, "5/layer.tar", "round/a", 1)):                          "has no round/a",
+		write(strings.Replace(manifest, "}]", `},{"Config":"c.json","RepoTags":["b:1"]}]`, 1)): "it has 2 images: append one of [:app:v1, :b:1] to the path",
+		write(`{}`): "its manifest.json is malformed",
+	} {
+		_, err := source.LoadLocal(name)
+		expectError(t, err, thaw.Invalid, want)
 	}
 }
 

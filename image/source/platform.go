@@ -182,11 +182,14 @@ func checkImage(doc *v1.Manifest, config *v1.ConfigFile) error {
 	return nil
 }
 
+// dockerZstdLayer is what containerd calls such a layer in docker's formats.
+const dockerZstdLayer types.MediaType = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+
 // isLayer knows tars, plain and compressed, also those that are kept out of
 // registries: where the registry has one nevertheless, it can be run.
 func isLayer(mediaType types.MediaType) bool {
 	return mediaType.IsLayer() ||
-		mediaType == "application/vnd.docker.image.rootfs.diff.tar.zstd" ||
+		mediaType == dockerZstdLayer ||
 		mediaType == "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
 }
 
