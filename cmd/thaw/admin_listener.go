@@ -12,8 +12,7 @@ import (
 	"thaw.dev/thaw"
 )
 
-// listenAdmin opens the admin socket, for this machine's operator, and the
-// listener for monitoring.
+// listenAdmin opens the admin socket, for this machine's operator.
 func (n *node) listenAdmin(context.Context) error {
 	path := adminSocket(n.cmd.Data)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -27,11 +26,17 @@ func (n *node) listenAdmin(context.Context) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return err
 	}
+	return nil
+}
+
+// listenMonitoring opens the listener for monitoring, if there is one.
+func (n *node) listenMonitoring(context.Context) error {
 	if n.cmd.AdminListen == "" {
 		return nil
 	}
+	var err error
 	if n.admin, err = net.Listen("tcp", n.cmd.AdminListen); err != nil {
-		return thaw.Errorf("serve", thaw.Invalid, "--admin-listen %s: %w (another server? choose another address, or \"\" for none)", n.cmd.AdminListen, err)
+		return listenError("--admin-listen", n.cmd.AdminListen, err)
 	}
 	n.onClose(func(context.Context) error { return ignoreClosed(n.admin.Close()) })
 	n.adminAddress = n.admin.Addr().String()

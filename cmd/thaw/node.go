@@ -80,7 +80,7 @@ func openNode(ctx context.Context, c *serveCmd, log *slog.Logger) (_ *node, err 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.listen, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
+		n.listen, n.listenMonitoring, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -108,7 +108,7 @@ func (n *node) close(ctx context.Context) error {
 func (n *node) listen(context.Context) error {
 	var err error
 	if n.public, err = net.Listen("tcp", n.cmd.Listen); err != nil {
-		return thaw.Errorf("serve", thaw.Invalid, "--listen %s: %w", n.cmd.Listen, err)
+		return listenError("--listen", n.cmd.Listen, err)
 	}
 	n.onClose(func(context.Context) error { return ignoreClosed(n.public.Close()) })
 	n.endpoint = n.cmd.Endpoint
@@ -158,6 +158,9 @@ func (n *node) openStores(ctx context.Context) error {
 	n.onClose(func(context.Context) error { return n.db.Close() })
 	if n.dbFile, err = os.Stat(n.databasePath()); err != nil {
 		return thaw.Wrap("serve", err)
+	}
+	if err := n.keepRegion(ctx); err != nil {
+		return err
 	}
 	if n.accounts, err = tenant.Open(ctx, n.db); err != nil {
 		return err

@@ -12,15 +12,12 @@ import (
 	"thaw.dev/thaw"
 )
 
-// defaultRegion is the region of a server that was not given one.
-const defaultRegion = "us-east-1"
-
 // serveCmd runs the server.
 type serveCmd struct {
 	dataFlag
 	Listen      string `help:"Address of the Lambda API, the ECR API and the registry. The API has no TLS of its own: beyond loopback, put a TLS proxy before it." default:"127.0.0.1:9800"`
 	AdminListen string `help:"Address of /metrics, /healthz, /readyz and /debug/pprof, without authentication; empty turns it off." default:"127.0.0.1:9801"`
-	Region      string `help:"The region that ARNs and signatures name." default:"us-east-1" env:"AWS_REGION"`
+	Region      string `help:"The region that ARNs name. A new data folder keeps it (without the flag AWS_REGION, else us-east-1); later it can't be changed." placeholder:"REGION"`
 	Endpoint    string `help:"URL under which clients reach --listen, where it differs." placeholder:"URL"`
 
 	Sandbox    string `help:"What isolates functions: jail (thaw's own launcher) or oci (an OCI runtime, see --oci-runtime)." enum:"jail,oci" default:"jail"`
@@ -63,6 +60,9 @@ crash the next start removes what was left (mounts, processes, control groups).`
 
 // Run serves until the context ends.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
+	if err := preflight(); err != nil {
+		return err
+	}
 	log := c.logger(std.err)
 	defer daemonSignals(std.err)()
 	if err := c.anchor(); err != nil {
@@ -71,10 +71,12 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err := c.raiseFiles(); err != nil {
 		return err
 	}
-	for _, dir := range []string{"", "run"} {
-		if err := os.MkdirAll(filepath.Join(c.Data, dir), 0o700); err != nil {
-			return thaw.Errorf("serve", thaw.Invalid, "the data folder: %w", err)
-		}
+	if c.TmpDisk < 1 {
+		return thaw.Errorf("serve", thaw.Invalid, "--tmp-disk %d: it is not a positive number of MB", c.TmpDisk)
+	}
+	undo, err := makeDataFolder(c.Data)
+	if err != nil {
+		return err
 	}
 	unlock, err := lockFolder(c.Data)
 	if err != nil {
@@ -82,11 +84,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer unlock()
 
-	if c.TmpDisk < 1 {
-		return thaw.Errorf("serve", thaw.Invalid, "--tmp-disk %d: it is not a positive number of MB", c.TmpDisk)
-	}
 	n, err := openNode(ctx, c, log)
 	if err != nil {
+		undo()
 		return err
 	}
 	log.Info("serving", "endpoint", n.endpoint, "admin", n.adminAddress, "data", c.Data, "version", version)
@@ -122,11 +122,11 @@ func (c *serveCmd) memoryMB() int {
 func lockFolder(data string) (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(data, "run", "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, dataError(data, err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = file.Close()
-		return nil, thaw.Errorf("serve", thaw.Conflict, "another thaw serve works on %s", data)
+		return nil, thaw.Errorf("serve", thaw.Conflict, "another thaw serve works on %s: end it, or name another folder with --data", data)
 	}
 	_, _ = fmt.Fprintf(file, "%d\n", os.Getpid())
 	runtime.KeepAlive(file)
