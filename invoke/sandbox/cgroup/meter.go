@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"unsafe"
 )
 
 // Meter follows the memory that a group needed at most. The kernel's own peak
@@ -18,8 +20,9 @@ type Meter struct {
 
 	mu       sync.Mutex
 	peak     int64
-	wrote    int64    // the most that was seen of what the group's processes wrote to files
-	events   *os.File // the file of oomFile; nil until it is asked for
+	wrote    int64     // the most that was seen of what the group's processes wrote to files
+	events   *os.File  // the file of oomFile; nil until it is asked for
+	text     [512]byte // of it
 	closed   bool
 	oomKills int64 // as last read
 }
@@ -72,7 +75,7 @@ func (m *Meter) Peak() (int64, error) {
 // OOMKills returns how many processes of the group were killed for want of
 // memory in all its life: a counter, which an event is told from by the value
 // before. The file stays open until Close, so that each invocation can afford
-// it: one system call, 4 us instead of 12.
+// it.
 func (m *Meter) OOMKills() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,9 +85,8 @@ func (m *Meter) OOMKills() int64 {
 	if m.events == nil {
 		return m.oomKills // the group is gone, or was never there
 	}
-	var text [1024]byte
-	n, _ := m.events.ReadAt(text[:], 0) // io.EOF, since the file is shorter
-	for line := range bytes.Lines(text[:n]) {
+	n := m.read()
+	for line := range bytes.Lines(m.text[:n]) {
 		if value, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
 			if kills, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64); err == nil {
 				m.oomKills = kills
@@ -92,6 +94,18 @@ func (m *Meter) OOMKills() int64 {
 		}
 	}
 	return m.oomKills
+}
+
+// read reads the file of events. The kernel answers from memory, in less time
+// than the scheduler takes to find that a goroutine is in a system call: so it is
+// not told (a warm invocation, which waits for this, took 20 us more).
+func (m *Meter) read() int {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_PREAD64, m.events.Fd(), uintptr(unsafe.Pointer(&m.text[0])), uintptr(len(m.text)), 0, 0, 0)
+	runtime.KeepAlive(m)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 // Close closes what the meter has open. It goes on to tell what it knew.
