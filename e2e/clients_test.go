@@ -62,15 +62,20 @@ func TestClients(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The program of one image in one that buildah makes from nothing.
-		from, made := buildah("from", "--quiet", "oci:"+dir+":go-hello:1"), buildah("from", "--quiet", "scratch")
-		buildah("copy", "--from", from, made, "/handler", "/bin/function")
-		buildah("config", "--entrypoint", `["/bin/function"]`, made)
-		ref := w.Registry() + "/buildah:v1"
-		buildah("commit", "--quiet", made, ref)
 		buildah("login", "--tls-verify=false", "-u", w.creds.AccessKey, "-p", w.creds.Secret, w.Registry())
-		buildah("push", "--quiet", "--tls-verify=false", ref)
-		answers(t, "buildah", ref)
+		from := buildah("from", "--quiet", "oci:"+dir+":go-hello:1")
+		for name, options := range map[string]string{"buildah": "", "buildah-docker": "--format v2s2", "buildah-zstd": "--format oci --compression-format zstd",
+			"buildah-chunked": "--format oci --compression-format zstd:chunked"} {
+			// The program of one image in one that buildah makes from nothing, under
+			// another name each time: bytes that it knows it does not compress anew.
+			made := buildah("from", "--quiet", "scratch")
+			buildah("copy", "--from", from, made, "/handler", "/bin/"+name)
+			buildah("config", "--entrypoint", `["/bin/`+name+`"]`, made)
+			ref := w.Registry() + "/" + name + ":v1"
+			buildah("commit", "--quiet", made, ref)
+			buildah(append(append([]string{"push", "--quiet", "--tls-verify=false"}, strings.Fields(options)...), ref)...)
+			answers(t, name, ref)
+		}
 	})
 	t.Run("JavaScript SDK", func(t *testing.T) {
 		installed := testkit.JavaScriptSDK(t)
