@@ -3,8 +3,10 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"thaw.dev/thaw/internal/s3test"
 )
@@ -181,4 +184,71 @@ func TestOriginThatIsNotThere(t *testing.T) {
 		!strings.Contains(metrics, `thaw_origin_retry_budget{process="loader"} 100`) {
 		t.Errorf("metrics lack the requests to the origin:\n%s", metrics)
 	}
+}
+
+// TestStartsGoOnWithoutTheBucket: with the bucket away, starts whose chunks are in
+// L1 go on, also after a restart; one that lacks a chunk fails in bounded time, as
+// the host's fault.
+func TestStartsGoOnWithoutTheBucket(t *testing.T) {
+	server := s3test.Start(t)
+	server.Bucket("thaw")
+	proxy := s3test.NewProxy(t, server.Endpoint)
+	w := newWorld(t, "--origin", s3test.URL(proxy.Endpoint, "thaw", "zone/a"))
+	ctx := t.Context()
+	const payload = `{"name":"you"}`
+	client := w.create(ctx, "hello", w.push("go-hello:1", "hello:v1"))
+	greeted := func(when string) {
+		t.Helper()
+		got, failed := invoke(ctx, t, client, "hello", payload)
+		if failed != "" || !strings.Contains(got, "hello you") {
+			t.Errorf("%s: %s %s", when, failed, got)
+		}
+	}
+	greeted("with the bucket")
+	var seen []string
+	until(ctx, t, "the start to be recorded and packed", func() bool {
+		seen = append(seen, proxy.Seen()...)
+		all := strings.Join(seen, "\n")
+		packed := strings.LastIndex(all, "PUT /thaw/zone/a/objects/pack/")
+		return packed >= 0 && strings.LastIndex(all, "PUT /thaw/zone/a/objects/workingset/") > packed
+	})
+	chunks := -1
+	until(ctx, t, "L1 to be written", func() bool {
+		before := chunks
+		files, err := filepath.Glob(filepath.Join(w.Data, "l1", "??", "*"))
+		chunks = len(files)
+		time.Sleep(2 * time.Second) // it is written behind
+		return err == nil && chunks > 0 && chunks == before
+	})
+
+	restart := func() {
+		t.Helper()
+		if err := w.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		client = w.Lambda(w.creds)
+	}
+	for name, fault := range map[string]s3test.Fault{"refused": s3test.Reset, "stalled": s3test.Stall, "throttled": s3test.Status(503, "SlowDown")} {
+		restart()
+		proxy.Fail(-1, s3test.Any, fault)
+		greeted("cold, " + name)
+		proxy.Heal()
+	}
+
+	// What is nowhere but in the bucket.
+	restart()
+	w.thaw("cache", "drop", "l1")
+	proxy.Fail(-1, s3test.Any, s3test.Reset)
+	bounded, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	out, err := client.Invoke(bounded, &lambda.InvokeInput{FunctionName: aws.String("hello"), Payload: []byte(payload)}, func(o *lambda.Options) { o.RetryMaxAttempts = 1 })
+	var answer *smithyhttp.ResponseError
+	if err == nil || !errors.As(err, &answer) || answer.HTTPStatusCode() < 500 {
+		t.Errorf("without any chunk: %+v, %v", out, err)
+	}
+	proxy.Heal()
+	greeted("after the outage")
 }

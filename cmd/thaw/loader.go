@@ -8,13 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/format/manifest"
 	"thaw.dev/thaw/read/holder"
+	"thaw.dev/thaw/read/keep"
 	"thaw.dev/thaw/read/loader"
 	"thaw.dev/thaw/read/tier/l1"
 	"thaw.dev/thaw/read/tier/l2"
+	"thaw.dev/thaw/read/workingset"
+	"thaw.dev/thaw/store/bucket"
 	"thaw.dev/thaw/tenant/keys"
 )
 
@@ -49,12 +54,33 @@ func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return errors.Join(err, origin.Close())
 	}
+	objects, forget := thaw.Objects(origin), func() {}
+	if bucket.IsURL(c.Origin) {
+		kept, err := keep.Open(origin, keep.Options{Dir: filepath.Join(c.Data, "kept"), Sort: sortOfObject, Log: log})
+		if err != nil {
+			return errors.Join(err, closeZone(), origin.Close())
+		}
+		defer kept.Close()
+		objects, forget = kept, kept.Drop
+	}
 	err = loader.Run(ctx, loader.Config{
-		RunDir: readDir(c.Data), Origin: origin, Objects: origin, Keys: local, Log: log, L2: zone,
+		RunDir: readDir(c.Data), Origin: origin, Objects: objects, Forget: forget, Keys: local, Log: log, L2: zone,
 		OriginStats: stats, Fetches: c.OriginConcurrency - c.ahead(), Ahead: c.ahead(),
 		L1: l1.Options{Dir: filepath.Join(c.Data, "l1"), DiskBytes: c.L1Disk << 20, MemoryBytes: c.L1Memory << 20},
 	})
 	return errors.Join(err, closeZone(), origin.Close())
+}
+
+// sortOfObject says which objects of a bucket are kept on the worker: what a
+// start asks for beside chunks.
+func sortOfObject(key string) keep.Sort {
+	switch {
+	case strings.HasPrefix(key, manifest.KeyPrefix):
+		return keep.Fixed
+	case strings.HasPrefix(key, workingset.KeyPrefix):
+		return keep.Replaced
+	}
+	return keep.Never // packs are chunks, and L1 has those
 }
 
 // openZone opens the zone's cache and follows its servers; nil where servers is

@@ -51,7 +51,8 @@ type serveCmd struct {
 // Help is the long form of the command's help.
 func (serveCmd) Help() string {
 	return `Everything is below --data: origin/ (sealed chunks and manifests; unless --origin
-says another place), registry/, keys/, thaw.db, logs/, l1/ (a cache, may be deleted) and run/ (sockets and mounts).
+says another place), registry/, keys/, thaw.db, logs/, l1/ and kept/
+(caches, may be deleted) and run/ (sockets and mounts).
 Back up origin/, registry/, keys/ and thaw.db; without keys/ nothing can be opened.
 
 SIGTERM and SIGINT end the server when running invocations have finished. After a

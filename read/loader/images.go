@@ -12,6 +12,7 @@ import (
 // images are the open images. Safe for concurrent use.
 type images struct {
 	options view.Options
+	forget  func() // see Config.Forget
 
 	mu   sync.Mutex
 	byID map[thaw.ImageID]*imageFile
@@ -27,7 +28,7 @@ func (i *images) add(tenant thaw.TenantID, id thaw.ImageID) *imageFile {
 	if i.byID == nil {
 		i.byID = map[thaw.ImageID]*imageFile{}
 	}
-	f := &imageFile{tenant: tenant, id: id, options: i.options}
+	f := &imageFile{tenant: tenant, id: id, options: i.options, forget: i.forget}
 	i.byID[id] = f
 	return f
 }
@@ -57,6 +58,7 @@ type imageFile struct {
 	tenant  thaw.TenantID
 	id      thaw.ImageID
 	options view.Options
+	forget  func()
 
 	start atomic.Pointer[startWatch] // the one under way, nil else
 
@@ -71,7 +73,7 @@ func (f *imageFile) open(ctx context.Context) (*view.View, error) {
 	if f.view == nil {
 		v, err := view.Open(ctx, f.tenant, f.id, f.options)
 		if err != nil {
-			return nil, ourFault(err)
+			return nil, f.ourFault(err)
 		}
 		f.view = v
 	}
@@ -80,7 +82,14 @@ func (f *imageFile) open(ctx context.Context) (*view.View, error) {
 
 // ourFault is for what a mounted image lacks, which its reader did not name. A
 // program that is told "no such file" would believe it.
-func ourFault(err error) error { return thaw.OurFault("", err) }
+// What is corrupt may be what is kept here: it is fetched again for the next
+// reader.
+func (f *imageFile) ourFault(err error) error {
+	if err != nil && thaw.KindOf(err) == thaw.Corrupt {
+		f.forget()
+	}
+	return thaw.OurFault("", err)
+}
 
 // Size returns the length of the image.
 func (f *imageFile) Size(ctx context.Context) (int64, error) {
@@ -103,5 +112,5 @@ func (f *imageFile) Read(ctx context.Context, off int64, n int) ([][]byte, error
 	} else {
 		pieces, err = v.Read(ctx, off, n)
 	}
-	return pieces, ourFault(err)
+	return pieces, f.ourFault(err)
 }

@@ -49,9 +49,11 @@ type Config struct {
 	RunDir  string           // shared with the client and the holder
 	Origin  thaw.ChunkSource // the last tier
 	Objects thaw.Objects     // manifests and working sets
-	Keys    thaw.KeyWrapper
-	L1      l1.Options
-	L2      *l2.L2 // the zone's cache, which the caller closes; nil without
+	// Forget drops what Objects keeps on this worker; nil where it keeps nothing.
+	Forget func()
+	Keys   thaw.KeyWrapper
+	L1     l1.Options
+	L2     *l2.L2 // the zone's cache, which the caller closes; nil without
 	// Fetches and Ahead bound what is asked of the origin at a time; see
 	// [tier.Options].
 	Fetches, Ahead int
@@ -80,6 +82,9 @@ func Run(ctx context.Context, c Config) error {
 	const op = "loader"
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.Forget == nil {
+		c.Forget = func() {}
 	}
 	if c.PlainBytes == 0 {
 		c.PlainBytes = view.DefaultPlainBytes
@@ -142,6 +147,7 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	s.stack = tier.New(tier.Options{Caches: levels, Origin: c.Origin, Fetches: c.Fetches, Ahead: c.Ahead, Log: c.Log})
 	opening := view.NewAhead(ctx)
 	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes), Ahead: opening}
+	s.images.forget = c.Forget
 	if err := s.adopt(); err != nil {
 		return err
 	}

@@ -160,6 +160,7 @@ func (s *server) drop(ctx context.Context) int64 {
 	held := s.cache.Stats()
 	s.images.options.Plain.Drop()
 	s.cache.Drop()
+	s.config.Forget()
 	return max(held.MemoryBytes, held.DiskBytes) // the disk holds what memory holds
 }
 
@@ -203,6 +204,10 @@ func (s *server) show(ctx context.Context, in imageRequest) (*view.View, error) 
 	}
 	// The file is made only for who may open the image.
 	v, err := view.Open(ctx, in.Tenant, in.Image, s.images.options)
+	if err != nil && thaw.KindOf(err) == thaw.Corrupt {
+		s.config.Forget() // it may be what is kept here
+		v, err = view.Open(ctx, in.Tenant, in.Image, s.images.options)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -117,6 +118,10 @@ func openSet(v *view.View, key string, sealed []byte) (workingset.Set, error) {
 	return workingset.Decode(plain, v.Size())
 }
 
+// setTimeout bounds how long a start waits for its working set, which is only of
+// use: in an outage of the origin it goes on without.
+const setTimeout = 2 * time.Second
+
 // readSet begins to read the sealed working set of a start, and returns what
 // waits for it.
 func (s *server) readSet(ctx context.Context, in imageRequest) (sealed func() ([]byte, error)) {
@@ -126,6 +131,8 @@ func (s *server) readSet(ctx context.Context, in imageRequest) (sealed func() ([
 	var group errgroup.Group
 	var read []byte
 	group.Go(func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, setTimeout)
+		defer cancel()
 		read, err = s.sealedSet(ctx, in.Image, in.Record)
 		return err
 	})

@@ -44,11 +44,14 @@ const (
 // Key returns the key of the object that holds the set of an image's starts
 // under a record key.
 func Key(image thaw.ImageID, record string) string {
-	return "workingset/" + image.String() + "/" + record
+	return KeyPrefix + image.String() + "/" + record
 }
 
+// KeyPrefix is the prefix of every key that [Key] returns.
+const KeyPrefix = "workingset/"
+
 // Prefix is the prefix of the keys of all sets of an image.
-func Prefix(image thaw.ImageID) string { return "workingset/" + image.String() + "/" }
+func Prefix(image thaw.ImageID) string { return KeyPrefix + image.String() + "/" }
 
 // Blocks returns how many blocks are in the set.
 func (s Set) Blocks() int {
