@@ -93,3 +93,28 @@ func TestFunctionErrors(t *testing.T) {
 		t.Errorf("invoking what is not there: %v, %v", out, err)
 	}
 }
+
+// TestLogsTailAndSince: thaw logs prints the last lines, or those since a time.
+func TestLogsTailAndSince(t *testing.T) {
+	w := newWorld(t)
+	client := w.create(t.Context(), "f", w.push("go-hello:1", "go:v1"))
+	for range 3 {
+		invoke(t.Context(), t, client, "f", `{}`)
+	}
+	for flags, check := range map[string]func(lines []string) bool{
+		"":                func(lines []string) bool { return len(lines) > 6 },
+		"--tail 2":        func(lines []string) bool { return len(lines) == 2 && strings.Contains(lines[1], "REPORT") },
+		"--since 1h":      func(lines []string) bool { return len(lines) > 6 },
+		"--since 1ns":     func(lines []string) bool { return len(lines) == 0 },
+		"-n 1 --since 1h": func(lines []string) bool { return len(lines) == 1 },
+	} {
+		text, err := w.Thaw(t.Context(), append([]string{"logs", "f"}, strings.Fields(flags)...)...)
+		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		if text == "" {
+			lines = nil
+		}
+		if err != nil || !check(lines) {
+			t.Errorf("thaw logs f %s: %v\n%s", flags, err, text)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"thaw.dev/thaw"
@@ -24,7 +25,7 @@ func (n *node) socketHandler() http.Handler {
 		})
 	}
 	handle("GET /v1/info", func(*http.Request) (any, error) {
-		return serverInfo{Endpoint: n.endpoint, Region: n.cmd.Region, Version: version}, nil
+		return serverInfo{Endpoint: n.address.endpoint(), Region: n.cmd.Region, Version: version}, nil
 	})
 	handle("GET /v1/tenants", n.listTenants)
 	handle("POST /v1/tenants", n.createTenant)
@@ -140,12 +141,15 @@ func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 		n.respond(w, r, nil, err)
 		return
 	}
+	query := r.URL.Query()
+	tail, _ := strconv.Atoi(query.Get("tail"))                   // all without
+	since, _ := time.Parse(time.RFC3339Nano, query.Get("since")) // from the beginning without
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	flush := http.NewResponseController(w)
 	_ = flush.Flush() // the reader shall know that it may wait
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	options := logs.ReadOptions{Follow: r.URL.Query().Get("follow") == "1"}
+	options := logs.ReadOptions{Follow: query.Get("follow") == "1", Last: tail, Since: since}
 	for event, err := range n.logs.Read(ctx, account.ID, function.Name, options) {
 		if err != nil {
 			n.log.Debug("a log's reader ended", "error", err)

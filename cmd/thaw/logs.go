@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"thaw.dev/thaw"
 )
@@ -15,14 +17,24 @@ type logsCmd struct {
 	tenantFlags
 	Name   string `arg:"" help:"Name or ARN of the function."`
 	Follow bool   `short:"f" help:"Go on printing what is logged."`
+	Tail   int    `short:"n" help:"Print no more than so many of the last lines." placeholder:"LINES"`
+
+	Since time.Duration `help:"Print what was logged within that time up to now, as 10m." placeholder:"TIME"`
 }
 
 // Run copies the log to standard output.
 func (c *logsCmd) Run(ctx context.Context, std streams) error {
-	path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/functions/" + url.PathEscape(c.Name) + "/logs"
-	if c.Follow {
-		path += "?follow=1"
+	if c.Tail < 0 || c.Since < 0 {
+		return thaw.Errorf("", thaw.Invalid, "--tail and --since can't be negative")
 	}
+	query := url.Values{"tail": {strconv.Itoa(c.Tail)}}
+	if c.Follow {
+		query.Set("follow", "1")
+	}
+	if c.Since > 0 {
+		query.Set("since", time.Now().Add(-c.Since).Format(time.RFC3339Nano))
+	}
+	path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/functions/" + url.PathEscape(c.Name) + "/logs?" + query.Encode()
 	admin, err := c.admin(ctx)
 	if err != nil {
 		return err

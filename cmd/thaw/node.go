@@ -38,8 +38,8 @@ type node struct {
 	cmd *serveCmd
 	log *slog.Logger
 
-	endpoint     string // URL of the API
-	adminAddress string // of the admin listener, if any
+	address      *address // of the API and the registry
+	adminAddress string   // of the admin listener, if any
 
 	origin   origin
 	bucket   bucketOrigin
@@ -111,11 +111,8 @@ func (n *node) listen(context.Context) error {
 		return listenError("--listen", n.cmd.Listen, err)
 	}
 	n.onClose(func(context.Context) error { return ignoreClosed(n.public.Close()) })
-	n.endpoint = n.cmd.Endpoint
-	if n.endpoint == "" {
-		n.endpoint = "http://" + n.public.Addr().String()
-	}
-	return nil
+	n.address, err = newAddress(n.public, n.cmd.Endpoint)
+	return err
 }
 
 func ignoreClosed(err error) error {
@@ -212,7 +209,7 @@ func (n *node) openControl(ctx context.Context) error {
 		return thaw.Wrap("--allow-registry", err)
 	}
 	n.resolver = source.New(source.Options{
-		Store: n.registry, Hosts: []string{n.public.Addr().String(), hostOf(n.endpoint)},
+		Store: n.registry, Hosts: n.address.hosts(),
 		Credentials: n.logins.Get, Egress: egress,
 	})
 	temp := filepath.Join(n.cmd.Data, "run", "ingest")

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"thaw.dev/thaw"
@@ -16,10 +15,10 @@ import (
 // publicHandler is what one port offers: the registry below /v2/, ECR's API as
 // POSTs to / that name its target, and Lambda's API for everything else.
 func (n *node) publicHandler() http.Handler {
-	verifier := sigv4.New(sigv4.Config{Lookup: n.lookup, Services: []string{"lambda", "ecr"}})
+	verifier := sigv4.New(sigv4.Config{Lookup: n.lookup, Services: []string{"lambda", "ecr"}, Hosts: n.address.hosts()})
 	images := registry.NewHandler(n.registry, registry.BasicAuth(n.tokens, n.lookup), n.tokens)
 	repositories := ecr.New(ecr.Config{
-		Store: n.registry, Tokens: n.tokens, Region: n.cmd.Region, Log: n.log,
+		Store: n.registry, Tokens: n.tokens, Region: n.cmd.Region, Log: n.log, Endpoint: n.address.of,
 		Identify: func(r *http.Request) (thaw.TenantID, string, error) {
 			id, err := verifier.Verify(r.Context(), r)
 			return id.Tenant, id.AccessKeyID, err
@@ -34,6 +33,7 @@ func (n *node) publicHandler() http.Handler {
 	functions := api.New(api.Options{Auth: verifier, Control: n.control, Invoker: invoker{n.worker}, Log: n.log})
 	toRegistry, toECR, toLambda := n.observed(surfaceRegistry, images), n.observed(surfaceECR, repositories), n.observed(surfaceLambda, functions)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.address.noticeProxy(n.log, r)
 		switch {
 		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
 			toRegistry.ServeHTTP(w, r)
@@ -43,12 +43,4 @@ func (n *node) publicHandler() http.Handler {
 			toLambda.ServeHTTP(w, r)
 		}
 	})
-}
-
-func hostOf(endpoint string) string {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return ""
-	}
-	return u.Host
 }

@@ -15,10 +15,10 @@ import (
 // serveCmd runs the server.
 type serveCmd struct {
 	dataFlag
-	Listen      string `help:"Address of the Lambda API, the ECR API and the registry. The API has no TLS of its own: beyond loopback, put a TLS proxy before it." default:"127.0.0.1:9800"`
+	Listen      string `help:"Address of the Lambda API, the ECR API and the registry. The API has no TLS of its own: beyond loopback, put a TLS proxy before it, and name it with --endpoint." default:"127.0.0.1:9800"`
 	AdminListen string `help:"Address of /metrics, /healthz, /readyz and /debug/pprof, without authentication; empty turns it off." default:"127.0.0.1:9801"`
 	Region      string `help:"The region that ARNs name. A new data folder keeps it (without the flag AWS_REGION, else us-east-1); later it can't be changed." placeholder:"REGION"`
-	Endpoint    string `help:"URL under which clients reach --listen, where it differs." placeholder:"URL"`
+	Endpoint    string `help:"URL by which clients reach this server, as https://thaw.example.com behind a TLS proxy (docs/proxy.md). Every address that clients are told is of it; without, they are told the one that they used." placeholder:"URL"`
 
 	Sandbox    string `help:"What isolates functions: jail (thaw's own launcher) or oci (an OCI runtime, see --oci-runtime)." enum:"jail,oci" default:"jail"`
 	OCIRuntime string `name:"oci-runtime" help:"The runtime of --sandbox oci: crun, runc, or a path." default:"crun" placeholder:"NAME"`
@@ -90,11 +90,12 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		undo()
 		return err
 	}
-	log.Info("serving", "endpoint", n.endpoint, "admin", n.adminAddress, "data", c.Data, "version", version)
+	log.Info("serving", "endpoint", n.address.endpoint(), "admin", n.adminAddress, "data", c.Data, "version", version)
 	if n.adminAddress != "" {
 		log.Info("where to look: /readyz says why the server is not ready, /metrics what to alarm on; an answer's X-Amzn-RequestId stands in this log",
 			"ready", "http://"+n.adminAddress+"/readyz", "metrics", "http://"+n.adminAddress+"/metrics")
 	}
+	n.address.warn(log, n.admin)
 	serveErr := n.serve(ctx)
 	log.Info("stopping: running invocations may finish", "within", c.DrainTime)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTime+10*time.Second)

@@ -115,7 +115,7 @@ func (q *request) referrers() error {
 	query := q.r.URL.Query()
 	kind := query.Get("artifactType")
 	list, more, err := repo.Referrers(h, kind, query.Get("last"))
-	if CodeOf(err) == CodeNameUnknown && q.store.options.CreateOnPush {
+	if CodeOf(err) == CodeNameUnknown { // a push would make it
 		err = nil
 	}
 	if err != nil {

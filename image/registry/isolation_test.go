@@ -38,6 +38,7 @@ func TestStrangersSeeNothing(t *testing.T) {
 			c.as, c.path = bob, "/v2/"+repo+try.path
 			resp, body := s.do(t, c)
 			resp.Header.Del("Date")
+			resp.Header.Del("X-Amzn-Requestid") // of each answer its own
 			answers = append(answers, strings.ReplaceAll(fmt.Sprint(resp.Header, string(body)), repo, "NAME"))
 		}
 		if answers[0] != answers[1] {

@@ -316,24 +316,6 @@ func TestReferrersPages(t *testing.T) {
 	}
 }
 
-func TestWithoutCreateOnPush(t *testing.T) {
-	o := options(t.TempDir())
-	o.CreateOnPush = false
-	s := startServer(t, o)
-	s.do(t, call{method: "POST", path: "/v2/app/blobs/uploads/", as: alice, status: 404, code: registry.CodeNameUnknown})
-	s.do(t, call{method: "POST", path: "/v2/app/blobs/uploads/?mount=" + unknownDigest, as: alice, status: 404, code: registry.CodeNameUnknown})
-	s.do(t, call{method: "PUT", path: "/v2/app/manifests/v1", as: alice, body: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`), status: 404, code: registry.CodeNameUnknown})
-	s.do(t, call{method: "GET", path: "/v2/app/referrers/" + unknownDigest, as: alice, status: 404, code: registry.CodeNameUnknown})
-	w, err := s.store.Writer(registry.Identity{Tenant: alice}, "app")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Create(registry.Settings{}); err != nil {
-		t.Fatal(err)
-	}
-	s.pushImage(t, alice, "app", "v1", "layer")
-}
-
 func TestImmutableTags(t *testing.T) {
 	s := startServer(t, options(t.TempDir()))
 	first := s.pushImage(t, alice, "app", "v1", "one")

@@ -193,11 +193,10 @@ func (w *Writer) makeOwnerDir() error {
 	return makeDir(w.store.ownerDir(w.owner))
 }
 
-// ensure makes the repository where pushing may do that, and else returns
-// NAME_UNKNOWN for a missing one.
+// ensure makes the repository where it is missing: it comes with its first blob or
+// manifest.
 func (w *Writer) ensure() error {
-	err := w.exists()
-	if CodeOf(err) != CodeNameUnknown || !w.store.options.CreateOnPush {
+	if err := w.exists(); CodeOf(err) != CodeNameUnknown {
 		return err
 	}
 	if _, err := w.Create(Settings{}); err != nil && CodeOf(err) != CodeNameExists {

@@ -24,10 +24,6 @@ type Options struct {
 	// file system that has hard links.
 	Dir string
 
-	// CreateOnPush makes a repository with its first blob or manifest. Without
-	// it a push to a repository that was not created before is NAME_UNKNOWN.
-	CreateOnPush bool
-
 	// Publishers are the tenants that may write the names below "public/".
 	Publishers []thaw.TenantID
 
@@ -53,7 +49,6 @@ type Options struct {
 func DefaultOptions(dir string) Options {
 	return Options{
 		Dir:          dir,
-		CreateOnPush: true,
 		MaxBlobBytes: DefaultMaxBlobBytes,
 		MaxUploads:   1000,
 		StaleAfter:   24 * time.Hour,

@@ -170,11 +170,6 @@ func (u *uploads) dropStale(before time.Time) (int, error) {
 // at the end. It fails with TOOMANYREQUESTS where the owner has too many
 // uploads under way.
 func (w *Writer) StartUpload(algorithm string) (*Upload, error) {
-	if !w.store.options.CreateOnPush {
-		if err := w.exists(); err != nil {
-			return nil, err
-		}
-	}
 	hasher, err := v1.Hasher(algorithm)
 	if err != nil {
 		return nil, refuse(CodeDigestInvalid, "digest algorithm %q is not supported", clip(algorithm))

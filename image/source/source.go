@@ -30,6 +30,8 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -56,7 +58,8 @@ type Options struct {
 
 	// Hosts are the addresses, "host:port", by which clients know our own
 	// registry. Where one is a loopback or wildcard address, the other names
-	// of loopback count too.
+	// of loopback count too; where one is a wildcard address, so do this
+	// machine's name and addresses.
 	Hosts []string
 
 	// Credentials returns a tenant's login at another registry, whose host is
@@ -68,10 +71,6 @@ type Options struct {
 	// public addresses, by HTTPS.
 	Egress Egress
 
-	// PublicLayer reports whether the operator holds a layer, by its digest,
-	// to be published. Layers of public repositories are so anyhow. May be nil.
-	PublicLayer func(digest string) bool
-
 	// Transport makes connections to other registries in place of what keeps
 	// to Egress; for tests.
 	Transport http.RoundTripper
@@ -81,6 +80,7 @@ type Options struct {
 type Resolver struct {
 	options   Options
 	own       []string
+	anyOf     []string // ports at which every address of this machine is ours
 	transport http.RoundTripper
 }
 
@@ -92,6 +92,9 @@ func New(o Options) *Resolver {
 	}
 	for _, host := range o.Hosts {
 		r.own = append(r.own, namesOf(strings.ToLower(host))...)
+		if name, port, err := net.SplitHostPort(host); err == nil && (name == "" || net.ParseIP(name).IsUnspecified()) {
+			r.anyOf = append(r.anyOf, port)
+		}
 	}
 	return r
 }
@@ -107,6 +110,29 @@ func namesOf(address string) []string {
 		return []string{address, "localhost:" + port, "127.0.0.1:" + port, "[::1]:" + port}
 	}
 	return []string{address}
+}
+
+// isOwn reports whether a host, in lower case, is our own registry.
+func (r *Resolver) isOwn(address string) bool {
+	if slices.Contains(r.own, address) {
+		return true
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !slices.Contains(r.anyOf, port) {
+		return false
+	}
+	if name, err := os.Hostname(); err == nil && strings.EqualFold(name, host) {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	addresses, err := net.InterfaceAddrs()
+	return err == nil && (ip.IsLoopback() || slices.ContainsFunc(addresses, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err == nil && prefix.Addr() == ip
+	}))
 }
 
 // Image is what a reference stands for.
@@ -137,7 +163,7 @@ func (r *Resolver) Resolve(ctx context.Context, tenant thaw.TenantID, ref string
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(r.own, strings.ToLower(parsed.host)) {
+	if r.isOwn(strings.ToLower(parsed.host)) {
 		parsed.host = ""
 	}
 	repo, err := r.open(ctx, tenant, parsed)
@@ -217,8 +243,5 @@ func (r *Resolver) read(ctx context.Context, repo repository, ref reference) (*I
 // public reports whether a layer's content is everyone's, wherever this image
 // has it from: its digest says that it is the same.
 func (r *Resolver) public(h v1.Hash) (bool, error) {
-	if r.options.PublicLayer != nil && r.options.PublicLayer(h.String()) {
-		return true, nil
-	}
 	return r.options.Store.Published(h)
 }

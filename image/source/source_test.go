@@ -372,7 +372,7 @@ func TestResolveRefusesImages(t *testing.T) {
 }
 
 // TestPublicLayers: a layer is public where a public repository has it, in
-// whatever image it comes, and where the operator says so.
+// whatever image it comes.
 func TestPublicLayers(t *testing.T) {
 	reg := startOwn(t)
 	base := imageFor(t, "linux", runtime.GOARCH, 2)
@@ -389,8 +389,7 @@ func TestPublicLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	push(t, reg.host+"/app:v1", app, login(alice))
-	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host},
-		PublicLayer: func(d string) bool { return d == digestOf(t, named) }})
+	resolver := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}})
 	public := func(ref string, as thaw.TenantID) (flags string) {
 		image, err := resolver.Resolve(t.Context(), as, ref)
 		if err != nil {
@@ -401,11 +400,11 @@ func TestPublicLayers(t *testing.T) {
 		}
 		return flags
 	}
-	if got := public("app:v1", alice); got != "false false true false " {
+	if got := public("app:v1", alice); got != "false false false false " {
 		t.Errorf("before publishing: %s", got)
 	}
 	push(t, reg.host+"/public/base:v1", base, login(publisher))
-	if got := public("app:v1", alice); got != "true true true false " {
+	if got := public("app:v1", alice); got != "true true false false " {
 		t.Errorf("after publishing: %s", got)
 	}
 	if got := public("public/base:v1", bob); got != "true true " {

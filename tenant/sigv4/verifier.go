@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -43,6 +44,11 @@ type Config struct {
 	// Services are the services that a request may be scoped to, as
 	// "lambda", "ecr". At least one.
 	Services []string
+
+	// Hosts are names, HOST or HOST:PORT, by which clients know this server. A
+	// signature that is good for one of them, but not for the request's own, is
+	// refused as any other, and told what has changed it.
+	Hosts []string
 
 	// MaxBodyBytes bounds the bytes of a body, decoded; 0 means
 	// [DefaultMaxBodyBytes].
@@ -117,8 +123,7 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Identity, error
 	}
 	key, cached := v.keys.get(sig.accessKeyID, secret, sig.scope)
 	if !sig.matches(r, key, payload) {
-		return Identity{}, reject(InvalidSignature, "The request signature we calculated does not match the signature you provided. "+
-			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+		return Identity{}, v.mismatch(r, sig, key, payload)
 	}
 	if !cached {
 		// Only now: else anyone who knows a key's id could fill the cache.
@@ -129,6 +134,24 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Identity, error
 	}
 	return Identity{Tenant: tenant, AccessKeyID: sig.accessKeyID,
 		Region: sig.scope.region, Service: sig.scope.service}, nil
+}
+
+// mismatch says why a signature is refused. A proxy that gives the request another
+// Host is a cause that its sender can't see.
+func (v *Verifier) mismatch(r *http.Request, sig *signature, key signingKey, payload string) error {
+	const differs = "The request signature we calculated does not match the signature you provided. "
+	name, _, _ := net.SplitHostPort(r.Host)
+	for _, host := range append([]string{r.Header.Get("X-Forwarded-Host"), name}, v.config.Hosts...) {
+		if host == "" || host == r.Host {
+			continue
+		}
+		sent := *r
+		if sent.Host = host; sig.matches(&sent, key, payload) {
+			return reject(InvalidSignature, differs+"It was made for the host '%s', but the request came with the host '%s': "+
+				"a proxy on the way must pass the Host header on as it is.", clip(host), clip(r.Host))
+		}
+	}
+	return reject(InvalidSignature, differs+"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 }
 
 // matches reports whether the signature is the one that key gives. Clients

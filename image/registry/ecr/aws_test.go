@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,6 +65,7 @@ func start(t *testing.T) *server {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", registry.NewHandler(store, registry.BasicAuth(tokens, nil), tokens))
 	mux.Handle("/", ecr.New(ecr.Config{Store: store, Tokens: tokens, Region: "eu-test-1", Log: o.Log,
+		Endpoint: func(r *http.Request) *url.URL { return &url.URL{Scheme: "http", Host: r.Host} },
 		Identify: func(r *http.Request) (thaw.TenantID, string, error) {
 			for _, id := range []thaw.TenantID{alice, bob} {
 				if strings.Contains(r.Header.Get("Authorization"), "Credential=KEY"+string(id)+"/") {

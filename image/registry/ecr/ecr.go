@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 
 	thaw "thaw.dev/thaw"
@@ -58,6 +59,9 @@ type Config struct {
 	// DeniedCode returns AWS's name for a [thaw.Denied] error of Identify, as
 	// "InvalidSignatureException", and a message. It may be nil.
 	DeniedCode func(error) (code, message string)
+
+	// Endpoint is the URL of this server for the client of a request.
+	Endpoint func(*http.Request) *url.URL
 
 	// Region is the one in the names of resources.
 	Region string
@@ -208,15 +212,6 @@ func (c *call) checkRegistry(ref repositoryRef) error {
 			clip(ref.RepositoryName), clip(ref.RegistryID))
 	}
 	return nil
-}
-
-// endpoint is the address that the client used, which is the one it can reach.
-func (c *call) endpoint() string {
-	scheme := "http"
-	if c.r.TLS != nil {
-		scheme = "https"
-	}
-	return scheme + "://" + c.r.Host
 }
 
 func (c *call) arn(name string) string {

@@ -206,7 +206,7 @@ func (c *call) getDownloadURLForLayer(in downloadInput) (any, error) {
 		return nil, err
 	}
 	return map[string]string{
-		"downloadUrl": c.endpoint() + "/v2/" + in.RepositoryName + "/blobs/" + h.String() + "?" + registry.DownloadParam + "=" + token,
+		"downloadUrl": c.Endpoint(c.r).String() + "/v2/" + in.RepositoryName + "/blobs/" + h.String() + "?" + registry.DownloadParam + "=" + token,
 		"layerDigest": h.String(),
 	}, nil
 }

@@ -34,7 +34,7 @@ func (c *call) getAuthorizationToken(struct{}) (any, error) {
 	return map[string][]authorization{"authorizationData": {{
 		AuthorizationToken: base64.StdEncoding.EncodeToString([]byte("AWS:" + token)),
 		ExpiresAt:          epochOf(expires),
-		ProxyEndpoint:      c.endpoint(),
+		ProxyEndpoint:      c.Endpoint(c.r).String(),
 	}}}, nil
 }
 
@@ -70,7 +70,7 @@ func (c *call) describe(r registry.Repository) repository {
 		RepositoryArn:              c.arn(r.Name),
 		RegistryID:                 string(c.tenant),
 		RepositoryName:             r.Name,
-		RepositoryURI:              c.r.Host + "/" + r.Name,
+		RepositoryURI:              c.Endpoint(c.r).Host + "/" + r.Name,
 		CreatedAt:                  epochOf(r.Created),
 		ImageTagMutability:         mutabilityOf(r.Settings),
 		ExclusionFilters:           filtersOf(r.Settings),
