@@ -128,7 +128,7 @@ func (c *deployCmd) push(ctx context.Context, s session, p *progress) (string, e
 	}
 	updates := make(chan v1.Update, 16)
 	watched := p.watchPush(updates)
-	err = source.Push(ctx, ref, image, remote.WithProgress(updates),
+	err = source.Push(ctx, endpoint.Scheme, ref, image, remote.WithProgress(updates),
 		remote.WithAuth(&authn.Basic{Username: s.accessKey, Password: s.secret}))
 	close(updates)
 	<-watched

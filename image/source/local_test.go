@@ -163,7 +163,7 @@ func TestLoadDockerArchives(t *testing.T) {
 			t.Fatal(err)
 		}
 		expectDiffIDs(t, name, image)
-		if err := source.Push(t.Context(), parse(t, reg.host+"/docker:v1"), image, login(alice)); err != nil {
+		if err := source.Push(t.Context(), "http", parse(t, reg.host+"/docker:v1"), image, login(alice)); err != nil {
 			t.Fatal(err)
 		}
 		got, err := resolver.Resolve(t.Context(), alice, "docker:v1")

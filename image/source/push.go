@@ -10,17 +10,27 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sync/errgroup"
+
+	thaw "thaw.dev/thaw"
 )
 
 // pushJobs is how many layers are pushed at once, as docker and the library do.
 const pushJobs = 4
 
-// lostIsAbsent has a layer sent again that the registry can't say whether it has:
-// ours answers so for one that it has lost.
-type lostIsAbsent struct{ http.RoundTripper }
+// pushTransport makes the requests of a push.
+type pushTransport struct {
+	http.RoundTripper
+	scheme string
+}
 
-// RoundTrip implements [http.RoundTripper].
-func (t lostIsAbsent) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip implements [http.RoundTripper]. It keeps to the scheme: with
+// addresses that look local the library falls back from HTTPS to plain HTTP, with
+// the credentials. And it has a layer sent again that the registry can't say
+// whether it has: ours answers so for one that it has lost.
+func (t pushTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != t.scheme {
+		return nil, thaw.Errorf(op, thaw.Denied, "%s is asked by %s only", r.URL.Host, t.scheme)
+	}
 	resp, err := t.RoundTripper.RoundTrip(r)
 	if err == nil && r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/blobs/") && resp.StatusCode == http.StatusInternalServerError {
 		resp.StatusCode, resp.Status = http.StatusNotFound, "404 Not Found"
@@ -31,10 +41,10 @@ func (t lostIsAbsent) RoundTrip(r *http.Request) (*http.Response, error) {
 // Push writes an image that [LoadLocal] opened to a registry, whole: with its
 // non-distributable layers, without which it can't be run, and with layers that
 // the registry has lost although it has the manifest. The library by itself
-// leaves out both. A channel of progress among the options is left open.
-func Push(ctx context.Context, ref name.Reference, image v1.Image, options ...remote.Option) error {
+// leaves out both. It speaks only scheme, "http" or "https". A channel of progress among the options is left open.
+func Push(ctx context.Context, scheme string, ref name.Reference, image v1.Image, options ...remote.Option) error {
 	pusher, err := remote.NewPusher(append(options, remote.WithContext(ctx), remote.WithNondistributable, remote.WithUserAgent("thaw"),
-		remote.WithTransport(lostIsAbsent{remote.DefaultTransport}))...)
+		remote.WithTransport(pushTransport{remote.DefaultTransport, scheme}))...)
 	if err != nil {
 		return err
 	}

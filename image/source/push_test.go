@@ -1,12 +1,14 @@
 package source_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -60,7 +62,7 @@ func TestPushForeignLayers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := source.Push(t.Context(), ref, loaded, login(alice)); err != nil {
+		if err := source.Push(t.Context(), "http", ref, loaded, login(alice)); err != nil {
 			t.Fatalf("%s: %v", mediaType, err)
 		}
 		expectImage(t, got, image)
@@ -73,7 +75,7 @@ func TestPushHeals(t *testing.T) {
 	reg := startOwn(t)
 	image := ociImage(t)
 	ref := parse(t, reg.host+"/app:v1")
-	if err := source.Push(t.Context(), ref, image, login(alice)); err != nil {
+	if err := source.Push(t.Context(), "http", ref, image, login(alice)); err != nil {
 		t.Fatal(err)
 	}
 	repo, err := reg.store.Writer(registry.Identity{Tenant: alice}, "app")
@@ -97,7 +99,7 @@ func TestPushHeals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := source.Push(t.Context(), ref, image, login(alice)); err != nil {
+	if err := source.Push(t.Context(), "http", ref, image, login(alice)); err != nil {
 		t.Fatal(err)
 	}
 	links, err := filepath.Glob(filepath.Join(reg.dir, "repos", "*", "app", "blobs", "sha256-*"))
@@ -113,7 +115,7 @@ func TestPushHeals(t *testing.T) {
 	if _, err := resolver.Resolve(t.Context(), alice, ref.String()); thaw.KindOf(err) != thaw.Lost || strings.Contains(thaw.Tell(err), reg.dir) {
 		t.Errorf("an image whose layers are lost: %v: %v", thaw.KindOf(err), err)
 	}
-	if err := source.Push(t.Context(), ref, image, login(alice)); err != nil {
+	if err := source.Push(t.Context(), "http", ref, image, login(alice)); err != nil {
 		t.Fatal(err)
 	}
 	got, err := source.New(source.Options{Store: reg.store, Hosts: []string{reg.host}}).Resolve(t.Context(), alice, ref.String())
@@ -199,4 +201,48 @@ func TestLoadLocalOtherFolder(t *testing.T) {
 	skopeo(t, "oci:"+writeLayout(t, ociImage(t))+":v1", "dir:"+dir)
 	_, err := source.LoadLocal(dir)
 	expectError(t, err, thaw.Invalid, "skopeo copy dir:")
+}
+
+// TestPushKeepsScheme: where HTTPS fails, nothing is sent in the clear, though
+// the address is one that the library takes for local.
+func TestPushKeepsScheme(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan byte, 100) // of each connection
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				close(first)
+				return
+			}
+			b := make([]byte, 1)
+			if _, err := conn.Read(b); err == nil {
+				first <- b[0]
+			}
+			_ = conn.Close()
+		}
+	}()
+	ref, err := name.NewTag(listener.Addr().String() + "/app:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := source.Push(t.Context(), "https", ref, ociImage(t), login(alice)); err == nil {
+		t.Error("pushed to nobody")
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const clientHello = 0x16
+	n := 0
+	for b := range first {
+		if n++; b != clientHello {
+			t.Errorf("a connection began with %q", b)
+		}
+	}
+	if n == 0 {
+		t.Error("nobody called")
+	}
 }
