@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/mattn/go-isatty"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/internal/chunkmap"
@@ -65,20 +64,12 @@ func (c *imageInspectCmd) Run(ctx context.Context, std streams) error {
 	}
 	report.print(std.out)
 	if c.Out != "" {
-		return drawFile(c.Out, report.Cells)
+		return report.draw(c.Out)
 	}
-	file, ok := std.out.(*os.File)
-	plain := !ok || !isatty.IsTerminal(file.Fd()) || os.Getenv("NO_COLOR") != ""
 	fmt.Fprintln(std.out)
-	perCell, err := chunkmap.WriteTerminal(std.out, report.Cells, 96, 16, plain)
-	if err != nil {
-		return err
-	}
-	legend := "■ read by a start  ■ not read  ■ zeros"
-	if plain {
-		legend = "# read by a start  . not read  (blank) zeros"
-	}
-	_, err = fmt.Fprintf(std.out, "\n%s; a cell is %d chunk(s)\n", legend, perCell)
+	const rows = 16
+	s := screenOf(std.out)
+	_, err = chunkmap.WriteTerminal(std.out, report.Cells, s.width, rows, !s.colors)
 	return err
 }
 
@@ -101,7 +92,8 @@ func (r imageReport) print(w io.Writer) {
 	fmt.Fprintf(w, "start     read %d chunks, %s: %s of what is stored\n", r.Touched, size(r.TouchedBytes), percent(r.TouchedBytes, r.StoredBytes))
 }
 
-func drawFile(path string, cells []chunkmap.Cell) error {
+// draw makes a picture of the map.
+func (r imageReport) draw(path string) error {
 	draw := chunkmap.WritePNG
 	switch {
 	case strings.HasSuffix(path, ".svg"):
@@ -114,10 +106,18 @@ func drawFile(path string, cells []chunkmap.Cell) error {
 		return err
 	}
 	columns := 1
-	for columns*columns < len(cells)*2 {
+	for columns*columns < len(r.Cells)*2 {
 		columns++
 	}
-	if err := draw(file, cells, columns); err != nil {
+	name := r.Function
+	if name == "" {
+		name = "image " + r.Image.String()[:16]
+	}
+	caption := chunkmap.Caption{Title: "What a start of " + name + " reads", Lines: []string{
+		"image " + r.Image.String(),
+		fmt.Sprintf("%s in %d chunks of at most 256 KiB; %d chunks, %s, were read", humanize.IBytes(uint64(r.ImageBytes)), r.Chunks, r.Touched, humanize.IBytes(uint64(r.TouchedBytes))),
+	}}
+	if err := draw(file, r.Cells, columns, caption); err != nil {
 		_ = file.Close()
 		return err
 	}

@@ -31,9 +31,6 @@ The server remembers the last 1,000 cold starts, and as many other invocations. 
 cold starts to OTEL_EXPORTER_OTLP_ENDPOINT, where that is set. See docs/observability.md.`
 }
 
-// barCells is how wide the whole time is drawn.
-const barCells = 48
-
 // Run prints one trace, or lists the last.
 func (c *traceCmd) Run(ctx context.Context, std streams) error {
 	if c.Invocation == "" {
@@ -50,7 +47,8 @@ func (c *traceCmd) Run(ctx context.Context, std streams) error {
 	if c.JSON {
 		return printJSON(std.out, t)
 	}
-	return t.Waterfall(std.out, barCells)
+	s := screenOf(std.out)
+	return t.Waterfall(std.out, trace.Screen{Width: s.width, Colors: s.colors})
 }
 
 func (c *traceCmd) list(ctx context.Context, std streams) error {

@@ -80,7 +80,7 @@ var table = map[string]rule{
 	"tenant/sigv4": {local: []string{""}},
 
 	// What several share, and what tests share.
-	"internal/chunkmap":      {},
+	"internal/chunkmap":      {external: []string{"golang.org/x/image"}},
 	"internal/debimage":      {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
 	"internal/dnstest":       {external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
