@@ -94,7 +94,7 @@ func TestLargestTmp(t *testing.T) {
 	w = newWorld(t, "--tmp-disk", "5000")
 	client = w.create(t.Context(), "large", w.push("probe:1", "probe:v1"), large)
 	_, err := client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("large")}, func(o *lambda.Options) { o.RetryMaxAttempts = 1 })
-	if err == nil || !strings.Contains(err.Error(), "10240 MB") || !strings.Contains(err.Error(), "room for 49") {
+	if err == nil || !strings.Contains(err.Error(), "10240 MB") || !strings.Contains(err.Error(), "room for 4") {
 		t.Errorf("10 GB of 5: %v", err)
 	}
 	var response interface{ HTTPStatusCode() int }

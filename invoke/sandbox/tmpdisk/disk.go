@@ -31,9 +31,15 @@ type Disk struct {
 	closed bool // tap: the function may not write
 }
 
-// write makes file a disk with an empty file system.
+// write makes file a disk with an empty file system. The host gives the first
+// group's own blocks and the journal now: without them a file system would not
+// outlive that the host's disk is full.
 func write(file *os.File, g geometry, now time.Time) error {
 	if err := file.Truncate(g.size()); err != nil {
+		return err
+	}
+	own := g.usedOf(0) * blockSize
+	if err := unix.Fallocate(int(file.Fd()), 0, 0, own); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
 	}
 	for _, p := range format(g, now) {

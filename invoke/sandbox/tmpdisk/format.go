@@ -5,7 +5,9 @@ import (
 	"time"
 )
 
-// The file system is ext4 without a journal, in blocks of 4 KiB. Only what
+// The file system is ext4 in blocks of 4 KiB. Nobody needs its journal after a
+// crash; but without one ext4 uses no inode of a deleted file again for minutes,
+// and looks past all of those at each new file. Only what
 // differs from zero is written: the block groups but the first and the last are
 // marked as not initialized, and a checksum of each group's descriptor makes the kernel
 // trust that mark (docs.kernel.org, filesystems/ext4).
@@ -19,12 +21,14 @@ const (
 	descSize       = 32
 	usedInodes     = 10 // the first ten are reserved; the root is one of them
 	rootInode      = 2
+	journalInode   = 8
+	journalBlocks  = 1024 // the least that the kernel takes
 )
 
 // Features, as ext4 numbers them. Without resize_inode, lost+found and copies
 // of the superblock, /tmp is empty and a disk has no block too many.
 const (
-	compatible   = 0x0008 | 0x0020 | 0x0200                   // ext_attr, dir_index, sparse_super2
+	compatible   = 0x0004 | 0x0008 | 0x0020 | 0x0200          // has_journal, ext_attr, dir_index, sparse_super2
 	incompatible = 0x0002 | 0x0040                            // filetype, extents
 	readOnlyOnly = 0x0002 | 0x0008 | 0x0010 | 0x0020 | 0x0040 // large_file, huge_file, uninit_bg, dir_nlink, extra_isize
 )
@@ -52,7 +56,7 @@ func layout(bytes int64) geometry {
 	for {
 		g.groups = (g.blocks + blocksPerGroup - 1) / blocksPerGroup
 		g.descs = (g.groups*descSize + blockSize - 1) / blockSize
-		total := data + extents + g.reserved + g.groups*groupBlocks + 1 + g.descs + 1
+		total := data + extents + g.reserved + g.groups*groupBlocks + g.common()
 		if last := total % blocksPerGroup; last > 0 && last <= groupBlocks {
 			total += groupBlocks + 1 - last // room for the last group's own blocks
 		}
@@ -61,10 +65,14 @@ func layout(bytes int64) geometry {
 		}
 		g.blocks = total
 	}
-	g.free = g.blocks - g.groups*groupBlocks - 1 - g.descs - 1
+	g.free = g.blocks - g.groups*groupBlocks - g.common()
 	g.reserved = g.free - data - extents
 	return g
 }
+
+// common returns the blocks of the first group that others do not have: the
+// superblock, descriptors, the root folder, the journal.
+func (g geometry) common() int64 { return 1 + g.descs + 1 + journalBlocks }
 
 // size of the disk in bytes.
 func (g geometry) size() int64 { return g.blocks * blockSize }
@@ -86,7 +94,7 @@ func (g geometry) bitmap(group int64) int64 {
 // usedOf returns how many of them are in use when the disk is new.
 func (g geometry) usedOf(group int64) int64 {
 	if group == 0 {
-		return 1 + g.descs + groupBlocks + 1
+		return g.common() + groupBlocks
 	}
 	return groupBlocks
 }
@@ -109,8 +117,10 @@ func format(g geometry, now time.Time) []piece {
 		{1 * blockSize, descriptors(g)},
 		{bitmap * blockSize, ones(g.usedOf(0), g.blocksOf(0))},
 		{(bitmap + 1) * blockSize, ones(usedInodes, inodesPerGroup)},
-		{(bitmap+2)*blockSize + (rootInode-1)*inodeSize, inode(root, now)},
+		{(bitmap+2)*blockSize + (rootInode-1)*inodeSize, inode(0o041777, root, 1, now)},
+		{(bitmap+2)*blockSize + (journalInode-1)*inodeSize, inode(0o100600, root+1, journalBlocks, now)},
 		{root * blockSize, rootDirectory()},
+		{(root + 1) * blockSize, journal()},
 	}
 }
 
@@ -141,9 +151,13 @@ func superblock(g geometry, now time.Time) []byte {
 	put32(0x64, readOnlyOnly)
 	copy(b[0x68:], uuid[:])
 	copy(b[0x78:], "tmp")
+	put32(0xe0, journalInode)
 	copy(b[0xec:], uuid[:]) // seed of the hashes of names
 	b[0xfc] = 1             // half MD4
+	b[0xfd] = 1             // what follows copies the journal's extents and size
 	put16(0xfe, descSize)
+	copy(b[0x10c:], inode(0, g.bitmap(0)+groupBlocks+1, journalBlocks, now)[0x28:0x28+60])
+	put32(0x14c, journalBlocks*blockSize)
 	put32(0x108, now.Unix()) // made
 	put16(0x15c, 32)         // extra bytes of an inode: least
 	put16(0x15e, 32)         // and wanted
@@ -191,25 +205,43 @@ func ones(used, all int64) []byte {
 	return b
 }
 
-// inode returns that of the root folder, in one block.
-func inode(block int64, now time.Time) []byte {
+// inode returns that of a folder or file in so many blocks, from block on.
+func inode(mode, block, blocks int64, now time.Time) []byte {
 	b := make([]byte, inodeSize)
 	put32 := func(at int, v int64) { binary.LittleEndian.PutUint32(b[at:], uint32(v)) }
 	put16 := func(at int, v int64) { binary.LittleEndian.PutUint16(b[at:], uint16(v)) }
-	put16(0x00, 0o041777)
-	put32(0x04, blockSize)
+	put16(0x00, mode)
+	put32(0x04, blocks*blockSize)
 	for _, at := range []int{0x08, 0x0c, 0x10, 0x90} { // read, changed, written, made
 		put32(at, now.Unix())
 	}
-	put16(0x1a, 2)             // links
-	put32(0x1c, blockSize/512) // sectors
-	put32(0x20, 0x80000)       // has extents
+	put16(0x1a, 1) // links
+	if mode&0o040000 != 0 {
+		put16(0x1a, 2)
+	}
+	put32(0x1c, blocks*blockSize/512) // sectors
+	put32(0x20, 0x80000)              // has extents
 	put16(0x28, 0xf30a)
-	put16(0x2a, 1) // extents
-	put16(0x2c, 4) // at most
-	put16(0x38, 1) // block of the one extent; it begins at 0
+	put16(0x2a, 1)      // extents
+	put16(0x2c, 4)      // at most
+	put16(0x38, blocks) // of the one extent; it begins at 0
 	put32(0x3c, block)
 	put16(0x80, 32) // extra bytes
+	return b
+}
+
+// journal returns the first block of an empty journal.
+func journal() []byte {
+	b := make([]byte, blockSize)
+	for at, v := range map[int]uint32{
+		0: 0xc03b3998, 4: 4, // a superblock, version 2
+		12: blockSize, 16: journalBlocks, 20: 1, // the first block that is logged to
+		24: 1, // the first commit that is to be expected
+		64: 1, // users
+	} {
+		binary.BigEndian.PutUint32(b[at:], v)
+	}
+	copy(b[48:], uuid[:])
 	return b
 }
 
