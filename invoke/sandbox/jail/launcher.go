@@ -15,6 +15,7 @@ import (
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/output"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
+	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
 	"thaw.dev/thaw/invoke/sandbox/seccomp"
 )
 
@@ -179,9 +180,9 @@ func (l *Launcher) run(ctx context.Context, p *prepared, spec sandbox.Spec) (*pi
 		Spec: spec, Control: p.control, First: p.process, Child: p.process, Group: p.group, Inside: p.inside, Names: names, Out: out,
 		Release: func(ctx context.Context) error { return l.release(ctx, p) },
 	}
-	p.cpus = l.machine.Take(spec.MemoryBytes)
-	order := pid1.StartOrder(spec, names, l.machine.View(p.cpus, spec.MemoryBytes))
-	report, err := parts.Order(ctx, order, root, tmp)
+	var machine wire.Machine
+	p.cpus, machine = l.machine.Change(p.cpus, spec.MemoryBytes)
+	report, err := parts.Order(ctx, pid1.StartOrder(spec, names, machine), root, tmp)
 	if err != nil {
 		return nil, err
 	}

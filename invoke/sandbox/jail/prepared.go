@@ -28,7 +28,7 @@ type prepared struct {
 	network sandbox.Network
 	lease   *network.Lease // nil without NAT
 	tmp     *tmpdisk.Disk  // nil until it is used
-	cpus    []int          // likewise
+	cpus    []int
 }
 
 // prepare makes a jail. Its order matters: the cgroups before the cgroup
@@ -86,7 +86,8 @@ func (l *Launcher) attach(p *prepared) error {
 func (l *Launcher) handshake(ctx context.Context, p *prepared) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	order := wire.Prepare{Seccomp: string(l.filter)}
+	p.cpus = l.machine.Take(pid1.UsualBytes)
+	order := wire.Prepare{Seccomp: string(l.filter), Machine: l.machine.View(p.cpus, pid1.UsualBytes)}
 	for _, v := range l.groups.Views() {
 		order.Cgroups = append(order.Cgroups, wire.Mount(v))
 	}

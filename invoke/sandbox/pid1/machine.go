@@ -133,6 +133,29 @@ func (m *Machine) View(cpus []int, memoryBytes int64) wire.Machine {
 	return view
 }
 
+// UsualBytes is the memory for which a sandbox is prepared before it is known
+// what it will run.
+const UsualBytes = 128 << 20
+
+// Change turns a sandbox that was prepared for [UsualBytes] into one with other
+// memory. It returns its processors from now on and what differs in what it
+// sees, the rest being empty.
+func (m *Machine) Change(cpus []int, memoryBytes int64) ([]int, wire.Machine) {
+	if len(cpus) != min(len(m.use), sandbox.ProcessorsFor(memoryBytes)) {
+		m.Give(cpus)
+		cpus = m.Take(memoryBytes)
+		return cpus, m.View(cpus, memoryBytes)
+	}
+	var view wire.Machine
+	for _, cpu := range cpus {
+		view.CPUs = append(view.CPUs, strconv.Itoa(cpu))
+	}
+	if memoryBytes != UsualBytes {
+		view.Meminfo = meminfo(memoryBytes, m.memory)
+	}
+	return cpus, view
+}
+
 // ranges writes ascending numbers as sysfs does: "0-1,4".
 func ranges(numbers []int) string {
 	var parts []string

@@ -49,6 +49,27 @@ func TestMachineView(t *testing.T) {
 	}
 }
 
+// TestMachineChange: a prepared sandbox is told what differs, and no more.
+func TestMachineChange(t *testing.T) {
+	m := fakeMachine(0, 8)
+	for mb, want := range map[int64]struct {
+		processors int
+		cpuinfo    bool
+		meminfo    string
+	}{128: {2, false, ""}, 512: {2, false, "524288"}, 4000: {3, true, "4096000"}} {
+		cpus, v := m.Change(m.Take(UsualBytes), mb<<20)
+		if len(cpus) != want.processors || len(v.CPUs) != want.processors || (v.CPUInfo != "") != want.cpuinfo || (v.Meminfo == "") != (want.meminfo == "") || !strings.Contains(v.Meminfo, want.meminfo) {
+			t.Errorf("%d MB: %v, %+v", mb, cpus, v)
+		}
+		m.Give(cpus)
+	}
+	for _, u := range m.use {
+		if u.sandboxes != 0 {
+			t.Errorf("left: %+v", m.use)
+		}
+	}
+}
+
 // TestMachineSpreads: processors have about as many sandboxes as each other, also
 // after some ended, and a small host gives all that it has.
 func TestMachineSpreads(t *testing.T) {

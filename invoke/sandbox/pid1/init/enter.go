@@ -77,10 +77,8 @@ func furnish(root, tmp int, order wire.Start) error {
 			return step("move "+name, err)
 		}
 	}
-	for i, text := range order.Machine.Texts() {
-		if err := put("/etc/"+wire.MachineFiles[i].Name, text); err != nil {
-			return step("write "+wire.MachineFiles[i].Name, err)
-		}
+	if err := describe(order.Machine); err != nil {
+		return err
 	}
 	for name, content := range map[string]string{"etc/hosts": order.Hosts, "etc/resolv.conf": order.Resolv} {
 		target, err := within(root, name, 0)

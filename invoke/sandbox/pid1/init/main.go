@@ -171,6 +171,9 @@ func prepare(c control) (filter []byte, err error) {
 	if err := mountCgroups(order.Cgroups); err != nil {
 		return nil, err
 	}
+	if err := describe(order.Machine); err != nil {
+		return nil, err
+	}
 	c.send(wire.Report{Kind: wire.Prepared}, sockets...)
 	for _, fd := range sockets {
 		if err := unix.Close(fd); err != nil {

@@ -91,6 +91,19 @@ func bindMachine() error {
 	return nil
 }
 
+// describe writes what is known of the files that bindMachine bound.
+func describe(m wire.Machine) error {
+	for i, text := range m.Texts() {
+		if text == "" {
+			continue
+		}
+		if err := put("/etc/"+wire.MachineFiles[i].Name, text); err != nil {
+			return step("write "+wire.MachineFiles[i].Name, err)
+		}
+	}
+	return nil
+}
+
 func bindReadOnly(from, to string) error {
 	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
 		return err

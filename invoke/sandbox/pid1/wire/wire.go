@@ -97,6 +97,7 @@ func (m *Machine) Texts() [len(MachineFiles)]string {
 type Prepare struct {
 	Cgroups []Mount
 	Seccomp string // compiled filter
+	Machine Machine
 }
 
 // Start says what to run.
@@ -108,9 +109,9 @@ type Start struct {
 	UpperBytes       int64 // size of the layer over a writable root
 	Files, Processes int64 // resource limits
 	WritableRoot     bool
-	Stdout, Stderr   bool // a descriptor is passed; /dev/null otherwise
-	SharedOutput     bool // stdout's descriptor serves stderr too
-	Machine          Machine
+	Stdout, Stderr   bool    // a descriptor is passed; /dev/null otherwise
+	SharedOutput     bool    // stdout's descriptor serves stderr too
+	Machine          Machine // in a jail: what differs from that of Prepare, the rest being empty
 }
 
 // Kind is the kind of a report.
@@ -173,6 +174,7 @@ func (m *Prepare) code(c *coder) {
 		c.list(&m.Cgroups[i].Masks)
 	}
 	c.text(&m.Seccomp)
+	m.Machine.code(c)
 }
 
 func (m *Start) code(c *coder) {
@@ -187,8 +189,12 @@ func (m *Start) code(c *coder) {
 	for _, b := range []*bool{&m.WritableRoot, &m.Stdout, &m.Stderr, &m.SharedOutput} {
 		c.flag(b)
 	}
-	c.list(&m.Machine.CPUs)
-	for _, s := range []*string{&m.Machine.Online, &m.Machine.CPUInfo, &m.Machine.Stat, &m.Machine.Meminfo} {
+	m.Machine.code(c)
+}
+
+func (m *Machine) code(c *coder) {
+	c.list(&m.CPUs)
+	for _, s := range []*string{&m.Online, &m.CPUInfo, &m.Stat, &m.Meminfo} {
 		c.text(s)
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func samples() (Prepare, Start, Report) {
-	return Prepare{Cgroups: []Mount{{"memory", "cgroup", "memory", []string{"a=b"}}, {"", "cgroup2", "", []string{}}}, Seccomp: "\x00\xff"},
+	return Prepare{Cgroups: []Mount{{"memory", "cgroup", "memory", []string{"a=b"}}, {"", "cgroup2", "", []string{}}}, Seccomp: "\x00\xff", Machine: Machine{CPUs: []string{"0"}, Online: "0\n"}},
 		Start{Args: []string{"/a", ""}, Env: []string{"A=b"}, Dir: "/", Hostname: "h", Hosts: "x\n", UID: 993, GID: 990,
 			UpperBytes: 1 << 40, Files: 2, Processes: 3, WritableRoot: true, Stdout: true, SharedOutput: true, Machine: Machine{[]string{"1", "9"}, "1,9\n", "c", "s", "m"}},
 		Report{Kind: Fault, Code: 2, Errno: 13, What: "/a", Hint: "b"}
