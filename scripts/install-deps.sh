@@ -10,7 +10,7 @@ wanted=(
 	fsck.erofs:erofs-utils crun:crun runc:runc umoci:umoci skopeo:skopeo buildah:buildah
 	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs npm:npm python3:python3
 	setfattr:attr setcap:libcap2-bin zstd:zstd jq:jq gcc:gcc make:make
-	dpkg-deb:dpkg curl:curl memcached:memcached nginx:nginx-light caddy:caddy
+	dpkg-deb:dpkg curl:curl memcached:memcached nginx:nginx-light caddy:caddy openssl:openssl
 )
 missing=()
 for pair in "${wanted[@]}"; do
@@ -51,3 +51,13 @@ if [ ! -x ".cache/bin/$server" ]; then
 		"github.com/versity/versitygw/cmd/versitygw@${server#versitygw-}"
 	mv .cache/bin/versitygw ".cache/bin/$server"
 fi
+
+# Registry clients that are Go modules, at the versions that internal/testkit names.
+sed -n 's/^const [A-Za-z]* = "\(.*@v.*\)"$/\1/p' internal/testkit/tools.go | while read -r module; do
+	folder=.cache/bin/${module##*/}
+	name=${module##*/}
+	if [ ! -x "$folder/${name%%@*}" ]; then
+		echo "building: $name" >&2
+		GOBIN=$PWD/$folder GOFLAGS= go install "$module"
+	fi
+done

@@ -55,7 +55,7 @@ func nastyNames(t testing.TB) map[string][][]byte {
 }
 
 func nastyLinks(t testing.TB) map[string][][]byte {
-	device := tar.Header{Typeflag: tar.TypeChar, Name: "dev", Mode: 0o600, Devmajor: 1, Devminor: 3}
+	device := tar.Header{Typeflag: tar.TypeChar, Name: "device", Mode: 0o600, Devmajor: 1, Devminor: 3}
 	return map[string][][]byte{
 		"files below a symlink":            {layer(t).Dir("real", 0o755).Symlink("s", "real").File("s/f", "f").Dir("s/d", 0o700).Bytes()},
 		"files below a lower symlink":      {layer(t).Dir("usr/lib", 0o755).Symlink("lib", "usr/lib").Bytes(), layer(t).File("lib/f", "f").File("lib/x/y", "y").Bytes()},
@@ -71,7 +71,7 @@ func nastyLinks(t testing.TB) map[string][][]byte {
 		"long symlink target":              {layer(t).Symlink("s", strings.Repeat("t/", 2000)+"end").Bytes()},
 		"hard link to a symlink":           {layer(t).File("f", "f").Symlink("s", "f").Link("l", "s").Bytes(), layer(t).Link("m", "l").Bytes()},
 		"hard link to a dangling symlink":  {layer(t).Symlink("s", "nowhere").Link("l", "s").Bytes()},
-		"hard link to a device":            {layer(t).Add(device, "").Link("l", "dev").Add(tar.Header{Typeflag: tar.TypeFifo, Name: "pipe", Mode: 0o600}, "").Link("m", "pipe").Bytes()},
+		"hard link to a device":            {layer(t).Add(device, "").Link("l", "device").Add(tar.Header{Typeflag: tar.TypeFifo, Name: "pipe", Mode: 0o600}, "").Link("m", "pipe").Bytes()},
 		"hard link through a symlink":      {layer(t).File("d/f", "f").Symlink("s", "d").Link("l", "s/f").Link("s/m", "s/f").Bytes()},
 		"hard link to a lower layer":       {layer(t).File("f", "f").Bytes(), layer(t).Link("l", "f").Bytes(), layer(t).Whiteout("f").Link("m", "l").Bytes()},
 		"hard link before a replacement":   {layer(t).File("f", "old").Link("l", "f").File("f", "new").Link("m", "f").Bytes()},
