@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -329,6 +330,9 @@ func TestDetect(t *testing.T) {
 		}
 		if c.kind == "" && thaw.KindOf(err) != thaw.Unavailable {
 			t.Errorf("%s: error %v", name, err)
+		}
+		if v, ok := h.(*v2); ok && !slices.Contains(v.controllers, "cpuset") {
+			t.Errorf("%s: controllers %v", name, v.controllers)
 		}
 		if v, ok := h.(*v1); ok && (v.cpu != "/c/cpu s" || v.cpuacct != v.cpu || v.cpuset != "") {
 			t.Errorf("%s: cpu at %q, cpuacct at %q, cpuset at %q", name, v.cpu, v.cpuacct, v.cpuset)

@@ -60,9 +60,15 @@ func detect(mounts []mount) (hierarchy, string, error) {
 			continue
 		}
 		text, err := os.ReadFile(m.dir + "/cgroup.controllers")
-		if err == nil && slices.Contains(strings.Fields(string(text)), "memory") {
-			return &v2{root: m.dir, controllers: []string{"cpu", "memory", "pids"}}, "v2", nil
+		offered := strings.Fields(string(text))
+		if err != nil || !slices.Contains(offered, "memory") {
+			continue
 		}
+		h := &v2{root: m.dir, controllers: []string{"cpu", "memory", "pids"}}
+		if slices.Contains(offered, "cpuset") {
+			h.controllers = append(h.controllers, "cpuset") // for HotSpot, which wants to see it
+		}
+		return h, "v2", nil
 	}
 	h := &v1{options: map[string]string{}}
 	for _, want := range []struct {
