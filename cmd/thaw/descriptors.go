@@ -11,7 +11,7 @@ import (
 // that waits; and the rest of the server.
 const (
 	filesPerSandbox = 16
-	filesElse       = 512
+	filesElse       = 256
 )
 
 // filesNeeded is how many open files the server's bounds may take.

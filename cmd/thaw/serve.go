@@ -96,8 +96,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 			"ready", "http://"+n.adminAddress+"/readyz", "metrics", "http://"+n.adminAddress+"/metrics")
 	}
 	n.address.warn(log, n.admin)
+	stopping := context.AfterFunc(ctx, func() { log.Info("stopping: running invocations may finish", "within", c.DrainTime) })
+	defer stopping()
 	serveErr := n.serve(ctx)
-	log.Info("stopping: running invocations may finish", "within", c.DrainTime)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTime+10*time.Second)
 	defer cancel()
 	if err := n.close(closing); err != nil {

@@ -3,6 +3,8 @@ package runtimeapi
 import (
 	"errors"
 	"net"
+	"syscall"
+	"time"
 
 	"thaw.dev/thaw"
 )
@@ -27,12 +29,37 @@ func (s *Server) Serve(l net.Listener) error {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
+		case err != nil && isShortage(err):
+			if !s.pause() {
+				return nil
+			}
+			continue
 		case err != nil:
 			return thaw.Wrap("runtimeapi: accept", err)
 		}
 		if !s.enter(nc) {
 			_ = nc.Close() // over the bound, or closing: nothing was promised
 		}
+	}
+}
+
+// acceptPause is the pause after a call that could not be accepted for want of
+// descriptors or memory. It waits in the kernel meanwhile.
+const acceptPause = 50 * time.Millisecond
+
+// isShortage reports whether a later try may succeed.
+func isShortage(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && (errno == syscall.EMFILE || errno == syscall.ENFILE || errno == syscall.ENOBUFS || errno == syscall.ENOMEM || errno == syscall.ECONNABORTED)
+}
+
+// pause waits a moment, and reports whether the server is still open.
+func (s *Server) pause() bool {
+	select {
+	case <-s.closed:
+		return false
+	case <-time.After(acceptPause):
+		return true
 	}
 }
 

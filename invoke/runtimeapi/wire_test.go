@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -187,4 +190,35 @@ func FuzzConn(f *testing.F) {
 			t.Fatalf("not HTTP: %q", out)
 		}
 	})
+}
+
+// starved is a listener that has no descriptors for its first connections.
+type starved struct {
+	net.Listener
+	left atomic.Int32
+}
+
+func (l *starved) Accept() (net.Conn, error) {
+	if l.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// TestStarved: a server that can't accept for want of descriptors goes on.
+func TestStarved(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, hungry := New(), &starved{Listener: l}
+	hungry.left.Store(3)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(hungry) }()
+	c := dial(t, l.Addr().String())
+	c.expect("ping", c.get("/ping"), 200, "pong")
+	s.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
