@@ -246,3 +246,44 @@ func TestPushKeepsScheme(t *testing.T) {
 		t.Error("nobody called")
 	}
 }
+
+// TestLoadLocalBuildkit: what `docker save` and buildkit write has an index in
+// the layout's own one, attestations in it, and other platforms without their
+// blobs; as a folder and as an archive.
+func TestLoadLocalBuildkit(t *testing.T) {
+	testkit.RequireTool(t, "tar")
+	image, other, statement := ociImage(t), ociImage(t), ociImage(t)
+	add := func(image v1.Image, os, architecture string) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: os, Architecture: architecture}}}
+	}
+	attestation := add(statement, "unknown", "unknown")
+	attestation.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digestOf(t, image)}
+	dir := filepath.Join(t.TempDir(), "layout")
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := mutate.AppendManifests(empty.Index, attestation, add(other, "linux", "s390x"), add(image, "linux", runtime.GOARCH))
+	if err := path.AppendIndex(index, layout.WithAnnotations(map[string]string{"io.containerd.image.name": "docker.io/library/app:v1", "org.opencontainers.image.ref.name": "v1"})); err != nil {
+		t.Fatal(err)
+	}
+	absent, err := other.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "blobs", "sha256", absent.Hex)); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "docker.tar")
+	runTool(t, "tar", "-C", dir, "-cf", archive, ".")
+	for _, name := range []string{dir, archive, archive + ":app:v1", archive + ":v1"} {
+		got, err := source.LoadLocal(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if digestOf(t, got) != digestOf(t, image) {
+			t.Errorf("%s is another image", name)
+		}
+	}
+}
