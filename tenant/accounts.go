@@ -199,13 +199,13 @@ func (a *Accounts) forget() {
 func (a *Accounts) write(ctx context.Context, change func(*sql.Tx) error) error {
 	tx, err := a.db.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return sqlitedb.Kinded(err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
 	if err := change(tx); err != nil {
-		return err
+		return sqlitedb.Kinded(err)
 	}
-	return tx.Commit()
+	return sqlitedb.Kinded(tx.Commit())
 }
 
 const selectAccount = "SELECT id, name, access_key_id, secret, created_ms FROM tenant_account"

@@ -16,7 +16,8 @@ import (
 	thaw "thaw.dev/thaw"
 
 	// The driver, pure Go, registers itself as "sqlite".
-	_ "modernc.org/sqlite"
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
 )
 
 const (
@@ -79,6 +80,21 @@ func Check(ctx context.Context, path string) error {
 		return thaw.Errorf(op, thaw.Corrupt, "%s", found)
 	}
 	return nil
+}
+
+// Kinded gives an error of the database that may pass its kind: a disk that is
+// full or fails, a lack of memory, a lock that another process holds. Others stay
+// as they are.
+func Kinded(err error) error {
+	failed, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return err
+	}
+	switch failed.Code() & 0xff { // the primary code
+	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_NOMEM, lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		return thaw.Errorf("database", thaw.Unavailable, "%w", err)
+	}
+	return err
 }
 
 // pathEscape keeps a path's characters from being read as the URI's query.

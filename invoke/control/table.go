@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/internal/sqlitedb"
 )
 
 // key names a function across tenants.
@@ -110,13 +111,13 @@ func (c *Control) remove(ctx context.Context, k key) (*Function, error) {
 func (c *Control) transaction(ctx context.Context, work func(*sql.Tx) error) error {
 	tx, err := c.options.DB.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return sqlitedb.Kinded(err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
 	if err := work(tx); err != nil {
-		return err
+		return sqlitedb.Kinded(err)
 	}
-	return tx.Commit()
+	return sqlitedb.Kinded(tx.Commit())
 }
 
 // page returns up to n functions of tenant whose names come after the one

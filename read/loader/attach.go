@@ -157,6 +157,8 @@ func (c *Client) ensure(ctx context.Context, m *mounted, recordKey string) (toke
 	if m.gone || m.done {
 		return 0, seen, m.gone, nil
 	}
+	c.opening.RLock()
+	defer c.opening.RUnlock()
 	seen.Opening = time.Now()
 	opened, err := call[openAnswer](ctx, c, "open", imageRequest{Tenant: m.tenant, Image: m.id, Record: recordKey})
 	if err != nil {
@@ -306,8 +308,32 @@ func (c *Client) unmount(m *mounted) error {
 	c.dropFile(m.id, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	_, err := call[struct{}](ctx, c, "close", imageRequest{Tenant: m.tenant, Image: m.id})
+	drop := c.noOpening()
+	if drop {
+		defer c.opening.Unlock()
+		drop = !c.mounts.has(m.id)
+	}
+	_, err := call[struct{}](ctx, c, "close", imageRequest{Tenant: m.tenant, Image: m.id, Drop: drop})
 	return errors.Join(err, ignoreMissing(os.Remove(m.dir)))
+}
+
+// noOpening takes the lock that no image is being opened under, unless that takes
+// too long: the file of an image that stays is next to nothing.
+func (c *Client) noOpening() bool {
+	for range 100 {
+		if c.opening.TryLock() {
+			return true
+		}
+		time.Sleep(callRetry)
+	}
+	return false
+}
+
+// has reports whether there is a mount of the image that can be found.
+func (s *mounts) has(image thaw.ImageID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[image] != nil
 }
 
 // DropKernel unmounts the images that no sandbox uses, and with them what the

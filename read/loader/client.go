@@ -45,6 +45,7 @@ type Client struct {
 	control *http.Client
 	images  mount.Images
 	mounts  mounts
+	opening sync.RWMutex // held for reading from an image's opening until it is mounted
 
 	stop       context.CancelFunc
 	supervised sync.WaitGroup // the supervisor, and reports of ended starts

@@ -33,9 +33,9 @@ func (i *images) add(tenant thaw.TenantID, id thaw.ImageID) *imageFile {
 	return f
 }
 
-// rest gives up what an image that is not mounted holds in memory. Its file
-// stays, which is next to nothing, and opens itself again when it is read: so a
-// start of the image that began meanwhile is not disturbed.
+// rest gives up what an image that is not mounted holds in memory. Its file opens
+// itself again when it is read: so a start of the image that began meanwhile is
+// not disturbed.
 func (i *images) rest(id thaw.ImageID) {
 	f, ok := i.get(id)
 	if !ok {
@@ -44,6 +44,13 @@ func (i *images) rest(id thaw.ImageID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.view = nil
+}
+
+// remove forgets an image whose file is not shown any more.
+func (i *images) remove(id thaw.ImageID) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.byID, id)
 }
 
 func (i *images) get(id thaw.ImageID) (*imageFile, bool) {

@@ -25,6 +25,9 @@ type imageRequest struct {
 	// Record is the key under which a start is recorded, and from which it is
 	// fetched ahead; empty for neither.
 	Record string `json:"record,omitempty"`
+	// Drop has the file of an image that is closed given up; nobody may be
+	// opening it.
+	Drop bool `json:"drop,omitempty"`
 }
 
 // openAnswer is what the client needs to know of an open image.
@@ -105,7 +108,12 @@ func (s *server) handler() http.Handler {
 	handle(mux, "ping", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, s.well() })
 	handle(mux, "close", func(_ context.Context, in imageRequest) (struct{}, error) {
 		s.images.rest(in.Image)
-		return struct{}{}, nil
+		if !in.Drop {
+			return struct{}{}, nil
+		}
+		s.mount.Remove(in.Image.String())
+		s.images.remove(in.Image)
+		return struct{}{}, ignoreMissing(os.Remove(s.openFile(in.Image)))
 	})
 	handle(mux, "touched", func(ctx context.Context, in imageRequest) ([]int, error) {
 		v, err := view.Open(ctx, in.Tenant, in.Image, s.images.options)
