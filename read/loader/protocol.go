@@ -106,15 +106,7 @@ func (s *server) handler() http.Handler {
 		return report, nil
 	})
 	handle(mux, "ping", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, s.well() })
-	handle(mux, "close", func(_ context.Context, in imageRequest) (struct{}, error) {
-		s.images.rest(in.Image)
-		if !in.Drop {
-			return struct{}{}, nil
-		}
-		s.mount.Remove(in.Image.String())
-		s.images.remove(in.Image)
-		return struct{}{}, ignoreMissing(os.Remove(s.openFile(in.Image)))
-	})
+	handle(mux, "close", func(_ context.Context, in imageRequest) (struct{}, error) { return struct{}{}, s.close(in) })
 	handle(mux, "touched", func(ctx context.Context, in imageRequest) ([]int, error) {
 		v, err := view.Open(ctx, in.Tenant, in.Image, s.images.options)
 		if err != nil {
@@ -155,6 +147,18 @@ func (s *server) well() error {
 		return thaw.Errorf("loader", thaw.Internal, "a request of the kernel is %v old", age)
 	}
 	return nil
+}
+
+// close gives up what an image that was unmounted holds in memory, and its file if
+// nobody is opening it.
+func (s *server) close(in imageRequest) error {
+	s.images.rest(in.Image)
+	if !in.Drop {
+		return nil
+	}
+	s.mount.Remove(in.Image.String())
+	s.images.remove(in.Image)
+	return ignoreMissing(os.Remove(s.openFile(in.Image)))
 }
 
 // drop empties the worker's own cache and returns the bytes it held. What is being
