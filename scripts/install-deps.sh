@@ -11,11 +11,14 @@ wanted=(
 	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs npm:npm python3:python3
 	setfattr:attr setcap:libcap2-bin zstd:zstd jq:jq gcc:gcc make:make
 	dpkg-deb:dpkg curl:curl memcached:memcached nginx:nginx-light caddy:caddy openssl:openssl
+	mmdebstrap:mmdebstrap cmake:cmake autoreconf:autoconf automake:automake libtoolize:libtool g++:g++
 )
 missing=()
 for pair in "${wanted[@]}"; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
 done
+# node's headers, which npm builds a runtime client against: some packages of node bring them.
+[ -e /usr/include/node/node_api.h ] || missing+=(libnode-dev)
 if [ ${#missing[@]} -gt 0 ]; then
 	echo "installing: ${missing[*]}" >&2
 	if [ "$(id -u)" != 0 ]; then

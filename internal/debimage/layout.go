@@ -71,6 +71,24 @@ func NewLayout(dir string) (*Layout, error) {
 
 // AddLayer writes a layer, compressing and hashing as it goes.
 func (l *Layout) AddLayer(ctx context.Context, layer Layer, c Compression) (Descriptor, error) {
+	return l.add(c, func(w io.Writer) error { return layer.write(ctx, w) })
+}
+
+// AddTar writes a layer whose tar is there already.
+func (l *Layout) AddTar(file string, c Compression) (Descriptor, error) {
+	tar, err := os.Open(file)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	defer tar.Close()
+	return l.add(c, func(w io.Writer) error {
+		_, err := io.Copy(w, tar)
+		return err
+	})
+}
+
+// add stores what write writes as a layer.
+func (l *Layout) add(c Compression, write func(io.Writer) error) (Descriptor, error) {
 	file, err := os.CreateTemp(l.dir, "layer-")
 	if err != nil {
 		return Descriptor{}, err
@@ -83,7 +101,7 @@ func (l *Layout) AddLayer(ctx context.Context, layer Layer, c Compression) (Desc
 	if err != nil {
 		return Descriptor{}, err
 	}
-	if err := layer.write(ctx, io.MultiWriter(compressor, plain)); err != nil {
+	if err := write(io.MultiWriter(compressor, plain)); err != nil {
 		return Descriptor{}, err
 	}
 	if err := compressor.Close(); err != nil {

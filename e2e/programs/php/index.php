@@ -1,0 +1,2 @@
+<?php
+echo "hello {$_GET['name']} from " . PHP_SAPI . ", a {$_SERVER['REQUEST_METHOD']}";
