@@ -48,6 +48,9 @@ func TestPrograms(t *testing.T) {
 		if err := server.Stop(); err != nil {
 			t.Error(err)
 		}
+		if t.Failed() {
+			t.Logf("the server printed:\n%s", server.Log)
+		}
 	})
 	creds, err := server.Credentials(t.Context(), "default")
 	if err != nil {
