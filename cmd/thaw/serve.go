@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -121,9 +118,10 @@ func (c *serveCmd) memoryMB() int {
 	return int(info.Totalram * uint64(info.Unit) * 3 / 4 >> 20)
 }
 
-// lockFolder makes sure that one server at a time works on a data folder.
+// lockFolder makes sure that one server at a time works on a data folder. The
+// folder itself is locked: a file in it may be removed while the server runs.
 func lockFolder(data string) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(data, "run", "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	file, err := os.Open(data)
 	if err != nil {
 		return nil, dataError(data, err)
 	}
@@ -131,7 +129,5 @@ func lockFolder(data string) (unlock func(), err error) {
 		_ = file.Close()
 		return nil, thaw.Errorf("serve", thaw.Conflict, "another thaw serve works on %s: end it, or name another folder with --data", data)
 	}
-	_, _ = fmt.Fprintf(file, "%d\n", os.Getpid())
-	runtime.KeepAlive(file)
 	return func() { _ = file.Close() }, nil
 }
