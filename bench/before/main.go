@@ -47,7 +47,9 @@ func run(ctx context.Context, commit string, rounds int, benchmarks []string) er
 	if _, err := command(ctx, ".", "git", "worktree", "add", "--detach", before, commit); err != nil {
 		return err
 	}
-	defer func() { _, _ = command(context.WithoutCancel(ctx), ".", "git", "worktree", "remove", "--force", before) }()
+	defer func() {
+		_, _ = command(context.WithoutCancel(ctx), ".", "git", "worktree", "remove", "--force", before)
+	}()
 	if err := shareCache(before); err != nil {
 		return err
 	}
