@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package thaw holds the words of the project: the ids, the contracts that
 // cross package or process boundaries, and the kinds of error. It does no I/O,
 // starts no goroutine and imports the standard library only.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Runs the measurements that SPECIFICATION.md names, one after the other, on a
 # machine that should do nothing else; keeps what they print.
 set -euo pipefail

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package e2e drives the built bin/thaw as its users do: with the AWS CLI and
 // SDKs, with skopeo, crane and buildah, and with functions in real images.
 package e2e

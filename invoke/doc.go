@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package invoke is the path of an invocation, from the request to the function
 // and back. It has no code; its folders are the stations:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package read names the read path; its code is in the packages below. From a
 // page that the kernel misses to the chunk that holds it:
 //

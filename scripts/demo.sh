@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Pushes a small and a multi-GB image to a fresh server, makes a function of
 # each with the AWS CLI, invokes each cold and warm, and prints what it saw.
 # Everything lives in a temporary folder and is gone afterwards.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what building and testing thaw needs beside Go: Debian packages, one
 # client from npm, one server as a Go module. Does nothing, and asks nobody, where everything is there already.
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Runs the linters at a pinned version, installed below .cache on first use
 # (several minutes on a small machine).
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Runs every test, cheapest first. A test whose condition is missing fails
 # (THAW_TEST_STRICT), so a green run has tested everything.
 set -euo pipefail

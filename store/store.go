@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package store keeps sealed chunks, and the small objects beside them, where
 // they outlive the process: the origin of every read. It knows names, sealed
 // bytes and durability; it knows no key, no plaintext and no tier above it.

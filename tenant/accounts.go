@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tenant keeps the accounts: who they are and the access key each one
 // signs its requests with. It promises that an account it acknowledged is
 // durable, that no two accounts share an id, a name or a key, and that a

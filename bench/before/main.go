@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command before runs benchmarks of this tree and of an earlier commit in turn,
 // on the same machine within the same minutes, and prints their figures side
 // by side: the machine's own speed changes more from hour to hour than a change

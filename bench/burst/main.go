@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command burst measures many cold starts at once: 100 of 20 functions over 10
 // images, against as many crun run of the same handlers from trees unpacked on
 // the local disk. The kernel's caches are dropped before each; the worker's L1 is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command dedup measures what a family of images costs the store, metadata and
 // manifests included, against storing each different file once and against
 // fixed pieces of the same trees as mkfs.erofs makes images of them. It also

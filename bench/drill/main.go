@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command drill measures how a worker comes back after everything cached was
 // lost: L1's memory and disk, the kernel's caches, and the zone's memcached
 // servers, with the full load on from the first moment.

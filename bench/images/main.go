@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command images builds container images out of Debian packages into an OCI
 // layout, for the demo and the benchmarks.
 //

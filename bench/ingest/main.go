@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command ingest measures how fast an image becomes a function's: from
 // create-function until the function is active, in bytes of uncompressed layer
 // a second, its layers stored plain, with zstd and with gzip. Beside it, in the

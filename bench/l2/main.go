@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command l2 measures a chunk read from the zone cache, on memcached servers on
 // loopback, beside a plain get of the same bytes as one value, and with one of
 // the servers paused or stalling beside the same client without a parity stripe.

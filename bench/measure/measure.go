@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package measure holds what the benchmarks share: samples and their
 // quantiles, a table, and a server with functions to measure.
 package measure

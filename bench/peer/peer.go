@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package peer starts handlers without thaw, for the benchmarks that compare:
 // from a tree unpacked on the local disk, by chroot and exec or by crun, up to
 // the handler's first request to the Runtime API.

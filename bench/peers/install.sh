@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Puts the programs of the peers into a folder below .cache/bin and prints its
 # name. From Go modules, at the versions of containerd/go.mod: containerd with
 # stargz-snapshotter, ctr and the shim (several minutes on a small machine). From

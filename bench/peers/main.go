@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command peers measures cold starts on a worker that has nothing of the image,
 // its caches empty and the zone's cache warm, beside what people use: containerd
 // with a full pull, and stargz-snapshotter with a lazy pull of an eStargz image

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command plot draws how long the hits of each tier took, as empirical
 // distributions (eCDF) in one SVG picture, from what thaw cache stats --json
 // prints: since the loader's start, or between two such moments.

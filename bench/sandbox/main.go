@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command sandbox measures what a sandbox adds to a start, up to the handler's
 // exec: a jail of the pool, the same with a /tmp that is not made ahead, a jail made afresh, and a container of an OCI
 // runtime, beside plain fork and exec of the same static program, one after the

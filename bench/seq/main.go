@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command seq measures a large file read from begin to end through the mount of
 // an image, page caches dropped: beside the same file in a plain EROFS image on
 // the same disk where the worker's own cache has every chunk, and beside what

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command sim replays starts of a whole zone (by default 10^6 functions on 10^4
 // workers) against the code that places them and that evicts and places chunks:
 // invoke/placement, read/s3fifo as L1 uses it, and read/tier/ring with L2's

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command size measures whether a cold start knows how large the image is: the
 // same handler in an image of 10 MiB and one of 10 GiB, the worker's cache
 // empty, in turn.

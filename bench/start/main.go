@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command start measures cold starts with a full worker cache against starting
 // the same handler from an unpacked tree on the local disk: by plain fork,
 // chroot and exec, and by crun. The kernel's page cache is dropped before each

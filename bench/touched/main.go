@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command touched measures what a first start and a second fetch against what
 // they touch: the bytes that the origin serves for a start with an empty cache,
 // and the pages of 4 KiB that the same start and invocation bring into

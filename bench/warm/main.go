@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command warm measures what thaw adds to a warm invocation, over a bare HTTP
 // echo: the same payload to a process that only answers, and through the whole
 // of the API to a function, back to back and with the sandbox frozen between.

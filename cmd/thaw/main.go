@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command thaw runs functions packaged as container images: the server in all
 // its roles, and the tools for the people who use it. This package is the only
 // place that wires the paths together; one file holds one subcommand, and its

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package programs runs real programs as functions: browsers, office suites,
 // virtual machines of languages. What they expect of the world around them is
 // what the sandbox has to offer. README.md says how to add one.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command go is a function in Go on AWS's own runtime client.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package chunk knows how an image's address space is cut into chunks and how
 // the pages of one chunk are packed before they are sealed. It knows offsets,
 // sizes and zeros; it does not know names, keys, or where chunks live. All of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package erofs writes and reads the metadata of uncompressed EROFS images,
 // the read-only file system of the Linux kernel. It knows the on-disk layout
 // and nothing of container images, chunks or keys. The writer is pure: the

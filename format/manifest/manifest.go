@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package manifest is the table of an image's chunks: their places in the
 // image's address space, their names, in clear, and their keys, sealed. It
 // knows the layout of the table and its versions; it knows no cipher (the

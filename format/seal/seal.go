@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package seal turns the packed plain bytes of a chunk into the sealed bytes
 // that stores and caches hold, and back. It knows ciphers, key derivation and
 // naming; it knows nothing of where chunks live or what a manifest means, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package stripe says what the zone cache's servers hold: a sealed chunk cut
 // into data stripes and one parity stripe, each with a header that tells what it
 // is. Any of them but one give the chunk back. The page is docs/format/stripe.md.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package flatten turns the layers of a container image into the one tree that
 // they mean. It knows the tar formats, the order of layers, OCI whiteouts and
 // how names resolve; it knows nothing of networks, ciphers, chunks or stores,

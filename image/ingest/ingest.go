@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ingest makes an image of a container image's layers: it reads and
 // verifies the layers, has them flattened to one tree, lays the tree out as an
 // EROFS image, cuts the image into chunks, seals those that the store lacks,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package registry is an OCI distribution registry over a directory: a [Store]
 // that keeps repositories, and an HTTP handler ([NewHandler]) that speaks the
 // distribution protocol, version 1.1, over it. It knows blobs, manifests and

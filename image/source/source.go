@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package source finds out what an image reference means: it resolves it, once,
 // to a digest, and returns the image's config and its layers, ready for ingest.
 // References to our own registry are read from its store with the rights of the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package archtest holds the repository's own rules as tests: who may import
 // whom, which packages may touch a key, and that the documents name what is
 // there. It parses the files itself, so that the test cache notices a change.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package archtest
 
 // table is the architecture: one row a package. A reader can see from it that

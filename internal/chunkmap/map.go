@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package chunkmap draws an image as a map of its chunks: one cell per chunk, in
 // the order of the image's address space, so that one sees how little of an
 // image a start has read. It draws for a terminal, as SVG and as PNG.

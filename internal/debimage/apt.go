@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package debimage makes real container images out of Debian packages, without
 // an engine, a registry to pull from, or a root file system to install into:
 // the files of the packages become layers as they are. The images run, and are

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dnstest is a name server for tests: it answers by UDP and TCP from a
 // table, as large as the answers may be, and counts what it was asked.
 package dnstest

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package livetest runs the real thaw: bin/thaw serve as a child process on a
 // temporary folder and a free port of the loopback, driven through its public
 // surfaces as any client would. End-to-end tests and benchmarks share it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package memcachedtest runs real memcached servers on loopback, as an
 // unprivileged user, for tests and benchmarks; and does to them what happens to
 // servers.

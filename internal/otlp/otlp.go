@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package otlp sends traces to an OpenTelemetry collector. The spans, their
 // batches and their encoding are OpenTelemetry's own; only the request is made
 // here, since the library's exporter over HTTP brings gRPC with it, 5 MB of program.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package request is what the handlers of a server say of a request to whoever
 // counts and logs it: one [Info] travels with the request's context, is made by
 // the outermost handler, and is read by it when the answer is out. It holds

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package s3test is an object store for tests and benchmarks: a real S3 server
 // (Versity's gateway over a folder) on the loopback, and a [Proxy] that stands in
 // front of it and fails as networks and object stores do.

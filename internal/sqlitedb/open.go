@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sqlitedb opens SQLite databases the one way this project uses them:
 // what a committed transaction wrote survives the death of the process and of
 // the machine, readers never block the writer, and the file is readable by its

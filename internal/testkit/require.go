@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package testkit holds what tests of several packages share: the conditions a
 // test needs of its machine, and small images and disks to test with.
 package testkit

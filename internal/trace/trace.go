@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package trace holds the account of one invocation, span by span, and draws it
 // as a waterfall. It knows no clock and no other part of thaw.
 package trace

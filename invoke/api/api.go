@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package api is Lambda's REST API over HTTP: it authenticates a request, finds
 // the operation, checks what the request alone can tell, asks the control plane
 // or the invoker, and words the answer, errors included, as Lambda does. It

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package control keeps the functions: their configuration, the image that
 // serves each, and the states in between, as Lambda's API describes them. It
 // promises that what it acknowledged is durable; that a name of another tenant

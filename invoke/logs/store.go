@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package logs keeps what functions print and what is said of their
 // invocations: files under DATA/logs/<tenant>/<function>/, a stream for each
 // sandbox. It bounds every size, never blocks a function for want of disk, and

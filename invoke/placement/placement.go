@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package placement chooses the worker for a cold start: of those with room, the
 // one that most likely has the image's chunks in its L1. It is for fleets; on a
 // single worker there is nothing to choose. It decides and keeps books, and does

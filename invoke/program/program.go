@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package program says what a function's program is started with: its
 // environment variables, as in Lambda's image functions, and what a kernel
 // takes of variables and arguments at all. It knows neither images nor

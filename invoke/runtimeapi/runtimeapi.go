@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package runtimeapi speaks Lambda's Runtime API, version 2018-06-01, to the
 // one runtime of one sandbox. It knows the state machine and the wire form; it
 // knows neither which kind of sandbox it serves nor why an invocation came.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sandbox holds the contract of a sandbox: one isolated environment
 // that runs one process tree from a read-only root directory, under limits,
 // with a listener on its own loopback. It knows a directory, a command and

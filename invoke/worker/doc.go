@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package worker runs invocations in sandboxes: it chooses an idle sandbox of
 // the function or starts one, hands it the invocation, watches over its end,
 // and keeps the sandbox, frozen, for the next. It knows how Lambda reports

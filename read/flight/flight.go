@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package flight makes one fill out of many concurrent requests for the same
 // key. It knows nothing of what is filled.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package holder is the tiny process that keeps the FUSE mount alive while the
 // process that serves it dies, is upgraded, and comes back. It mounts, keeps the
 // descriptor, hands out dups of it, and takes everything down at its end. It

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package keep holds on the worker's disk the small objects of a far store that
 // a start asks for, manifests and working sets, so that a start whose chunks are
 // in L1 needs nothing of the store. It is a cache: bounded, never waited for when

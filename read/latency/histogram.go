@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package latency counts durations in buckets fine enough to draw a
 // distribution from. It knows no clock: callers measure.
 package latency

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package loader is the process behind the mounts, and the client by which the
 // server uses it. The process ([Run]) serves the FUSE files of the images from
 // the tiers. It may die at any moment: the holder (package holder) keeps the

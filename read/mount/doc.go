@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package mount speaks the kernel's side of the read path: a FUSE server that
 // shows each image as one large file of one flat folder, and the mounting of
 // EROFS file systems from such files. It knows the kernel's protocols and a

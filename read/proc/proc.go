@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package proc keeps the processes of the read path apart from one another and
 // from strangers: who a recorded process is, whether it still lives, and the
 // pipe by which a child notices that its parent is gone. It knows process ids

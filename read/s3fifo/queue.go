@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package s3fifo
 
 // entry is a value in one of the two queues.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package s3fifo is a cache bounded by cost, with the S3-FIFO policy: three
 // queues, no reordering on a hit. It resists scans: what is seen once passes
 // through the small queue, a tenth of the room, and disturbs nothing else. It

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tier answers "the sealed chunk of this name" from the nearest tier
 // that has it, and counts which one that was. It knows which tier to ask, in
 // what order and how often; it sees sealed bytes only, and neither keys nor

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package view presents an image as one readable, sparse file: a read of a
 // range becomes the chunks that hold it, each fetched from a [thaw.ChunkSource]
 // which has checked its name, opened with its key from the manifest, unpacked,

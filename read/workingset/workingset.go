@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package workingset is the record of what a start has read of an image: runs
 // of blocks in the order in which they were first read, with the time of each.
 // It is kept sealed beside the manifest, and the next start of the same version

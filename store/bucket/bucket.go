@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bucket keeps an origin in a bucket of an object store: S3 and what
 // speaks its protocol, Google Cloud Storage, and Azure's blob storage. It has
 // the contracts of store.Dir, with differences that follow from where it is:

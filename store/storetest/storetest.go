@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package storetest is the suite that every origin must pass, one function for
 // each contract of the root package and [Run] for all of them. A store that
 // passes may take the place of any other.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package keys keeps the secrets of tenants: it wraps data keys under a master
 // key of each tenant, and holds the one secret from which all salts are
 // derived. It knows key sets and their files; it knows nothing of chunks,

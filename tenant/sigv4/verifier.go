@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sigv4 checks that a request was signed by the holder of an access
 // key, with AWS Signature Version 4: the forms that clients of AWS send, by
 // header or by query (presigned), with the payload's hash, with an unsigned

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command probe is a function that reports what it sees and does what it is
 // told, for tests: it lists the tree it runs in, sleeps, allocates, exits.
 package main

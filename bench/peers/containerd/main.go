@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command containerd is containerd with stargz-snapshotter built in: one daemon
 // for both of the peers that bench/peers compares with. It is a module of its
 // own, which keeps what peers depend on away from what the project depends on.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Runs PHP-FPM behind nginx. Both write below /tmp alone.
 set -eu
 mkdir -p /tmp/nginx

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # AWS's runtime client has a part in C++, which npm builds against the headers of the machine's node.
 modules=.cache/programs/sdk-js-$(sha256sum e2e/programs/sdk-js/package-lock.json | cut -c1-16)
 if [ ! -d "$modules" ]; then

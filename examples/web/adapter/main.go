@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command adapter makes a function of a plain web server: it starts the server
 // named on its command line and turns each invocation into an HTTP request. It
 // understands the events of a function URL (payload version 2.0); any other

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ingesttest lets tests see the image that an ingest made: it puts the
 // sealed chunks together again without any of the read path, mounts the result
 // and compares trees of files.

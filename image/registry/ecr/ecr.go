@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ecr speaks the part of ECR's JSON API that pipelines call, over a
 // registry's store: logging in, repositories, images, and pushing layers
 // without the distribution protocol.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controltest holds what tests of the control plane and of its users
 // share: a registry and an image maker in memory, which keep control.Images'
 // promises.

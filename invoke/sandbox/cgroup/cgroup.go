@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cgroup makes, limits, freezes and removes control groups, one per
 // sandbox, on cgroup v1 (and hybrid) and v2 hosts alike. It knows the cgroup
 // file systems and nothing of sandboxes.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package jail is thaw's own sandbox launcher. It keeps a pool of prepared
 // jails: an init in new namespaces (user, pid, mount, ipc, uts, network,
 // cgroup), in its control groups, with its loopback up, the Runtime API's port

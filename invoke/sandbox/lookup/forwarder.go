@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package lookup answers what sandboxes ask a name server. The sockets are in
 // the sandbox's own network namespace, on its loopback, at the address that
 // resolvers ask by default; whoever answers is outside. So a function resolves

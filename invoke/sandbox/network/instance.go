@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package network gives sandboxes outbound access behind NAT where the operator
 // wants it. It knows links, addresses and packet filters, nothing of processes.
 package network

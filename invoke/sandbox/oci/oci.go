@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package oci is the kind of sandbox that an OCI runtime isolates, crun or runc,
 // by its command line. The runtime makes the namespaces but two, the mounts,
 // the control groups and the filter; process 1 of the container is our own

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package output carries what a sandbox prints from pipes to writers. It knows
 // pipes and writers; every kind of sandbox uses it.
 package output

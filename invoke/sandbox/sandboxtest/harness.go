@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sandboxtest is the suite that every kind of sandbox must pass, and
 // the comparison of two kinds. The suite runs a probe inside real sandboxes
 // from a real EROFS mount; it needs root.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package seccomp compiles the containers' default seccomp profile to a BPF
 // program, once, in pure Go: libseccomp needs cgo, and compiling the profile
 // is a quarter of what an OCI runtime spends on a start. It knows the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tmpdisk makes the /tmp of sandboxes: each a small ext4 file system of
 // its own, in a sparse file of the host without a name, behind a loop device.
 // It counts as disk, not as the function's memory, and a function that fills it

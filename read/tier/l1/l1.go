@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package l1 is the worker's own cache of sealed chunks: memory, and a folder of
 // files that survives restarts. Both are bounded by bytes and resist scans (see
 // package s3fifo). It knows names, sizes and eviction; it sees sealed bytes

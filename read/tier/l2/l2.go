@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package l2 is the cache of a zone: sealed chunks on a fleet of memcached
 // servers, shared by all workers. It knows stripes, where they are and which
 // server is well; it sees sealed bytes only.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ring says on which servers of the zone cache the stripes of a chunk
 // live. It is pure: the same servers give the same places in every process, and
 // nothing has to be agreed or stored.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tiertest holds the suite that each cache of the read path must pass.
 package tiertest
 

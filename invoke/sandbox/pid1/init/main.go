@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command init is process 1 of a sandbox. In a jail, where it is cloned into
 // new namespaces ahead of need, it prepares all that does not depend on what
 // will run, and waits. When its launcher sends a root and a command it attaches

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package wire holds the messages between a jail's launcher and its init: what
 // they mean and how they are encoded. It imports nothing, so that init stays
 // small.

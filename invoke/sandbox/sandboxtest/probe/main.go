@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command probe runs inside a sandbox under test: it tells what it sees, tries
 // what it must not be able to do, and uses up what is limited. sandboxtest
 // builds it into the image that the sandboxes run.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package memcached is a client's connection to one memcached server, for the
 // zone cache: many requests under way at a time, answers in their order, and the
 // bytes of a value read to where they are wanted. It speaks the meta commands
