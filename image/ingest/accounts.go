@@ -95,7 +95,7 @@ func (g *ingest) nameUser(ctx context.Context, e flatten.Editor) error {
 		if data == nil {
 			continue
 		}
-		g.made.public = g.made.public && (len(old) == 0 || g.layers[source.Layer].Public)
+		g.made.public = g.made.public && (len(old) == 0 || source.Layer == at || g.layers[source.Layer].Public)
 		g.made.files = append(g.made.files, data)
 		if err := e.Write(a.path, flatten.Source{Layer: at, Ordinal: len(g.made.files) - 1, Size: int64(len(data))}); err != nil {
 			return err
@@ -116,14 +116,17 @@ func (g *ingest) eachMade(file func(flatten.FileHeader, io.Reader) error) error 
 	return nil
 }
 
-// bytesOf returns the bytes of a file: from the hold, or from its layer, which
-// is read once more.
+// bytesOf returns the bytes of a file: from what was made, from the hold, or
+// from its layer, which is read once more.
 func (g *ingest) bytesOf(ctx context.Context, path string, s flatten.Source) ([]byte, error) {
 	if s.Ordinal < 0 {
 		return nil, nil
 	}
 	if s.Size > maxAccountBytes {
 		return nil, thaw.Errorf("", thaw.Invalid, "/%s of %d bytes is too large for the name of the function's user to be added: make it smaller than %d bytes", path, s.Size, maxAccountBytes)
+	}
+	if s.Layer == len(g.layers) {
+		return g.made.files[s.Ordinal], nil // two of the paths lead to one file
 	}
 	data := make([]byte, s.Size)
 	if at := g.scanned[s.Layer].held[s.Ordinal]; at != notHeld {

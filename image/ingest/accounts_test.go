@@ -86,6 +86,23 @@ func TestUserHasAName(t *testing.T) {
 	}
 }
 
+// TestUserAndGroupInOneFile: links that make one file of two or all of those
+// that name users end in a file that holds each line.
+func TestUserAndGroupInOneFile(t *testing.T) {
+	root := "root:x:0:0:root:/root:/bin/sh\n"
+	for want, tar := range map[string]*testkit.Tar{
+		groupLine + userLine:                   testkit.NewTar(t).Symlink("etc/passwd", "group").Symlink("etc/group", "passwd"),
+		groupLine + userLine + root:            testkit.NewTar(t).File("etc/passwd", root).Symlink("etc/group", "passwd"),
+		userLine + "passwd: files db\n" + root: testkit.NewTar(t).File("etc/passwd", "passwd:db\n"+root).Symlink("etc/nsswitch.conf", "passwd"),
+	} {
+		w := newWorld(t)
+		r := w.mustRun(t, w.options(), private(testkit.PlainLayer(tar.Bytes()))...)
+		if got := w.mounted(t, r.Image)["etc/passwd"]; got.Content != ingesttest.ContentOf(want) {
+			t.Errorf("%+v, want %q", got, want)
+		}
+	}
+}
+
 // TestUserIsAskedOfFiles: an nsswitch.conf that looks for users elsewhere looks
 // into the files first.
 func TestUserIsAskedOfFiles(t *testing.T) {

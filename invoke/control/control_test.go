@@ -193,6 +193,9 @@ func TestOldImageServesDuringAnUpdate(t *testing.T) {
 	w.waitRetired(t, "111111111111/f")
 }
 
+// errPanic makes a preparation panic.
+var errPanic = controltest.Panic("index of /secret/path out of range")
+
 func TestFailedPreparations(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
@@ -206,6 +209,7 @@ func TestFailedPreparations(t *testing.T) {
 		"denied":   {thaw.Errorf("layer", thaw.Denied, "no pull"), control.ReasonImageAccessDenied, "no pull"},
 		"away":     {thaw.Errorf("layer", thaw.Unavailable, "refused"), control.ReasonInternalError, "refused"},
 		"internal": {errors.New("disk /secret/path is full"), control.ReasonInternalError, "internal error"},
+		"panic":    {errPanic, control.ReasonInternalError, "internal error"},
 		"lost":     {thaw.Errorf("layer", thaw.Lost, "/secret/blob is gone"), control.ReasonInternalError, "internal error"},
 		"full": {thaw.Errorf("temporary file", thaw.Unavailable, "%w", &fs.PathError{Op: "write", Path: "/secret/hold", Err: syscall.ENOSPC}),
 			control.ReasonInternalError, "no space left on device"},

@@ -5,6 +5,8 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -97,7 +99,7 @@ func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, 
 	}
 	delay := c.options.RetryDelay
 	for try := 1; ; try++ {
-		prepared, err := c.options.Images.Prepare(ctx, k.tenant, next.Pinned, report)
+		prepared, err := c.attempt(ctx, k, next, report)
 		if err == nil {
 			return prepared, checkProgram(prepared)
 		}
@@ -112,6 +114,19 @@ func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, 
 		}
 		delay *= 2
 	}
+}
+
+// attempt prepares the image once. A panic ends the preparation and not the
+// server: the image is a stranger's, and each start of the server would meet it again.
+func (c *Control) attempt(ctx context.Context, k key, next Code, report func(Progress)) (_ Prepared, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.options.Log.Error("function: a preparation panicked", "tenant", k.tenant, "function", k.name,
+				"image", next.ImageURI, "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			err = thaw.Errorf("prepare "+next.Pinned, thaw.Internal, "panic: %v", cause)
+		}
+	}()
+	return c.options.Images.Prepare(ctx, k.tenant, next.Pinned, report)
 }
 
 // checkProgram refuses an image whose configuration no kernel could start a

@@ -96,6 +96,12 @@ func (m *Images) Resolve(_ context.Context, tenant thaw.TenantID, text string) (
 	return control.Resolved{Digest: digestOf(image), Pinned: pin(image)}, nil
 }
 
+// Panic is an [Image]'s Fails that makes its preparation panic.
+type Panic string
+
+// Error implements error.
+func (p Panic) Error() string { return string(p) }
+
 // Prepare implements [control.Images].
 func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, pinned string, report func(control.Progress)) (control.Prepared, error) {
 	m.mu.Lock()
@@ -114,6 +120,9 @@ func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, pinned strin
 		return control.Prepared{}, thaw.Errorf("prepare "+pinned, thaw.NotFound, "no such image")
 	}
 	if image.Fails != nil {
+		if cause, ok := image.Fails.(Panic); ok { //nolint:errorlint // it is given as it is
+			panic(cause)
+		}
 		return control.Prepared{}, image.Fails
 	}
 	return control.Prepared{Image: thaw.ImageID(sha256.Sum256([]byte(digest))), Entrypoint: []string{"/entry"},
