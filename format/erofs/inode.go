@@ -50,7 +50,3 @@ func (in *Inode) IsDir() bool { return in.Mode&modeType == modeDir }
 
 // IsRegular reports whether the inode is a regular file.
 func (in *Inode) IsRegular() bool { return in.Mode&modeType == modeRegular }
-
-// Nlink returns the number of links that [NewPlan] counted: the entries that
-// name the inode, or for a directory two and one for each directory in it.
-func (in *Inode) Nlink() uint32 { return in.nlink }

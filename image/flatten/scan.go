@@ -44,10 +44,6 @@ type Layer struct {
 // something, whiteouts included.
 func (l *Layer) Entries() int { return l.entries }
 
-// Files returns the number of regular files that have bytes: one more than the
-// last ordinal.
-func (l *Layer) Files() int { return l.files }
-
 // slabEntries is how many entries are allocated at once: the list of a large
 // layer is not copied as it grows.
 const slabEntries = 2048

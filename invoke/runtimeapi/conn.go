@@ -194,13 +194,7 @@ func appendInvocation(b []byte, inv *Invocation, last bool) []byte {
 	b = appendHeader(b, "Lambda-Runtime-Invoked-Function-Arn", inv.FunctionARN)
 	b = appendHeader(b, "Lambda-Runtime-Trace-Id", inv.TraceID)
 	b = appendHeader(b, "Lambda-Runtime-Client-Context", inv.ClientContext)
-	b = appendHeader(b, "Lambda-Runtime-Cognito-Identity", inv.CognitoIdentity)
-	b = appendHeader(b, "Lambda-Runtime-Aws-Tenant-Id", inv.TenantID)
-	contentType := inv.ContentType
-	if contentType == "" {
-		contentType = "application/json"
-	}
-	b = appendHeader(b, "Content-Type", contentType)
+	b = appendHeader(b, "Content-Type", "application/json")
 	b = appendHeader(b, "Content-Length", strconv.Itoa(len(inv.Payload)))
 	if last {
 		b = appendHeader(b, "Connection", "close")

@@ -31,15 +31,12 @@ const MaxPayloadBytes = 6<<20 + 100
 // Invocation is what the runtime is handed by `next`. Empty fields are left out
 // of its headers.
 type Invocation struct {
-	ID              string // the request id, a UUID
-	Deadline        time.Time
-	FunctionARN     string
-	TraceID         string // as in X-Amzn-Trace-Id
-	ClientContext   string // JSON, not base64
-	CognitoIdentity string // JSON
-	TenantID        string // as in X-Amz-Tenant-Id: the caller's, not thaw's
-	ContentType     string // "application/json" if empty
-	Payload         []byte // read only, until the turn is done
+	ID            string // the request id, a UUID
+	Deadline      time.Time
+	FunctionARN   string
+	TraceID       string // as in X-Amzn-Trace-Id
+	ClientContext string // JSON, not base64
+	Payload       []byte // read only, until the turn is done
 }
 
 // Response is what the runtime answered, or what is answered in its place

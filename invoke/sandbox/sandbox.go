@@ -62,7 +62,7 @@ type Spec struct {
 	// among the sandboxes of a launcher that are not yet stopped.
 	ID string
 
-	// Root is the directory that becomes "/": usually an EROFS mount. It holds
+	// Root is the directory that becomes "/", read-only: usually an EROFS mount. It holds
 	// the directories proc, sys, dev and tmp. The launcher holds the mount
 	// busy until Stop returns.
 	Root string
@@ -71,18 +71,12 @@ type Spec struct {
 	Env  []string // the whole environment, "NAME=value"
 	Dir  string   // working directory inside; "" is "/"
 
-	Hostname string // "" is "localhost"
-
 	MemoryBytes int64   // memory; files in /tmp are none of it; 0 is no limit
 	CPUs        float64 // CPU time per time, see [CPUsFor]; 0 is no limit
 	BoostInit   bool    // CPUs is enforced only once EndBoost is called
 	Pids        int     // processes plus threads; 0 is DefaultPids
 	Files       int     // open files of a process; 0 is DefaultFiles
 	TmpBytes    int64   // size of /tmp; 0 is DefaultTmpBytes
-
-	// WritableRoot lays an overlay in memory over Root. Permissions of the
-	// image still hold: the function is not root.
-	WritableRoot bool
 
 	// Stdout and Stderr take what the sandbox prints, each from one goroutine
 	// that ends before Done closes. A writer that blocks stalls the sandbox's

@@ -12,9 +12,6 @@ import (
 
 var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,47}$`)
 
-// hostnamePattern is what sethostname and every resolver take.
-var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62})$`)
-
 // Prepare returns the spec with its defaults filled in, or an error of kind
 // [thaw.Invalid]. Launchers call it first.
 func (s Spec) Prepare() (Spec, error) {
@@ -27,9 +24,6 @@ func (s Spec) Prepare() (Spec, error) {
 	if s.TmpBytes == 0 {
 		s.TmpBytes = DefaultTmpBytes
 	}
-	if s.Hostname == "" {
-		s.Hostname = "localhost"
-	}
 	if s.Dir == "" {
 		s.Dir = "/"
 	}
@@ -37,8 +31,6 @@ func (s Spec) Prepare() (Spec, error) {
 	switch {
 	case !idPattern.MatchString(s.ID):
 		return s, thaw.Errorf(op, thaw.Invalid, "id %q is not 1 to 48 of [a-z0-9-]", s.ID)
-	case !hostnamePattern.MatchString(s.Hostname):
-		return s, thaw.Errorf(op, thaw.Invalid, "host name %q", s.Hostname)
 	case !filepath.IsAbs(s.Root):
 		return s, thaw.Errorf(op, thaw.Invalid, "root %q is not absolute", s.Root)
 	case len(s.Args) == 0 || s.Args[0] == "":

@@ -20,7 +20,7 @@ import (
 func BenchmarkWarm(b *testing.B) {
 	payload := ask{Text: "hello"}.payload(b)
 	b.Run("bare", func(b *testing.B) {
-		cmd := exec.Command(goFunction(b).ImageEntrypoint[0])
+		cmd := exec.Command(goFunction(b).Entrypoint[0])
 		cmd.Env = append(os.Environ(), "BARE=1")
 		out, err := cmd.StdoutPipe()
 		if err != nil {

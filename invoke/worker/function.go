@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,11 +26,8 @@ type Function struct {
 
 	Image thaw.ImageID
 
-	// What the function sets of the command goes, item by item, before what
-	// the image sets: another entry point keeps the image's command.
-	Entrypoint, ImageEntrypoint []string
-	Command, ImageCommand       []string
-	WorkingDir, ImageWorkingDir string
+	Entrypoint, Command []string
+	WorkingDir          string // "" is "/"
 
 	Extensions []string // of the image, in /opt/extensions: the owner is told that they are not started
 
@@ -40,10 +38,9 @@ type Function struct {
 	LogFormat string // the program is told of it, and of the level; "" is not told
 	LogLevel  string
 
-	MemoryMB     int // MiB
-	Timeout      time.Duration
-	TmpMB        int // MiB; 0 is Lambda's 512
-	WritableRoot bool
+	MemoryMB int // MiB
+	Timeout  time.Duration
+	TmpMB    int // MiB; 0 is Lambda's 512
 }
 
 func (f *Function) validate() error {
@@ -85,20 +82,9 @@ func (f *Function) recordKey() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// args is the command, or nothing where neither side names one.
+// args is the whole command, or nothing where none is named.
 func (f *Function) args() []string {
-	entrypoint, command := f.Entrypoint, f.command()
-	if len(entrypoint) == 0 {
-		entrypoint = f.ImageEntrypoint
-	}
-	return append(append([]string(nil), entrypoint...), command...)
-}
-
-func (f *Function) command() []string {
-	if len(f.Command) > 0 {
-		return f.Command
-	}
-	return f.ImageCommand
+	return append(append([]string(nil), f.Entrypoint...), f.Command...)
 }
 
 // environ is the environment of the function's program. Credentials are not
@@ -110,30 +96,22 @@ func (f *Function) environ(region, stream string) []string {
 	}
 	return program.Environ(program.Facts{
 		Region: region, RuntimeAPI: sandbox.APIAddress, Name: f.Name, Version: f.Version, MemoryMB: f.MemoryMB,
-		LogGroup: group, LogStream: stream, LogFormat: f.LogFormat, LogLevel: f.LogLevel, Command: f.command(),
+		LogGroup: group, LogStream: stream, LogFormat: f.LogFormat, LogLevel: f.LogLevel, Command: f.Command,
 	}, f.ImageEnv, f.Env)
 }
 
 func (f *Function) dir() string {
-	switch {
-	case f.WorkingDir != "":
-		return f.WorkingDir
-	case f.ImageWorkingDir != "":
-		return f.ImageWorkingDir
-	}
-	return "/"
+	return cmp.Or(f.WorkingDir, "/")
 }
 
 // Request is one invocation. Empty strings are made up or left out.
 type Request struct {
-	ID              string // a UUID
-	Payload         []byte // "{}" if empty; read only, also after Invoke: it may still be on its way to the runtime
-	ClientContext   string // JSON, not base64
-	CognitoIdentity string // JSON
-	TraceID         string // as in X-Amzn-Trace-Id
-	TenantID        string // as in X-Amz-Tenant-Id
-	FunctionARN     string // as invoked, with its qualifier; Function.ARN if empty
-	LogTail         bool   // wait for the invocation's last log line, and return the tail
+	ID            string // a UUID
+	Payload       []byte // "{}" if empty; read only, also after Invoke: it may still be on its way to the runtime
+	ClientContext string // JSON, not base64
+	TraceID       string // as in X-Amzn-Trace-Id
+	FunctionARN   string // as invoked, with its qualifier; Function.ARN if empty
+	LogTail       bool   // wait for the invocation's last log line, and return the tail
 }
 
 func (r *Request) complete(f *Function) {

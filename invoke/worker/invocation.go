@@ -170,14 +170,12 @@ func (in *invocation) event() runtimeapi.Invocation {
 		payload = []byte("{}")
 	}
 	return runtimeapi.Invocation{
-		ID:              in.r.ID,
-		Deadline:        in.handed.Add(in.timeout),
-		FunctionARN:     in.r.FunctionARN,
-		TraceID:         in.r.TraceID,
-		ClientContext:   in.r.ClientContext,
-		CognitoIdentity: in.r.CognitoIdentity,
-		TenantID:        in.r.TenantID,
-		Payload:         payload,
+		ID:            in.r.ID,
+		Deadline:      in.handed.Add(in.timeout),
+		FunctionARN:   in.r.FunctionARN,
+		TraceID:       in.r.TraceID,
+		ClientContext: in.r.ClientContext,
+		Payload:       payload,
 	}
 }
 

@@ -32,7 +32,7 @@ func jailRoot(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	binary, err := os.ReadFile(goFunction(t).ImageEntrypoint[0])
+	binary, err := os.ReadFile(goFunction(t).Entrypoint[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func jailWorld(t testing.TB, change func(*Config)) (*world, Function) {
 		}
 	})
 	f := goFunction(t)
-	f.ImageEntrypoint = []string{"/handler"}
+	f.Entrypoint = []string{"/handler"}
 	return w, f
 }
 

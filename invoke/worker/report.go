@@ -11,12 +11,8 @@ import (
 
 // launchLine tells of a command that could not be executed.
 func launchLine(f *Function, cause *failure) string {
-	entrypoint := f.Entrypoint
-	if len(entrypoint) == 0 {
-		entrypoint = f.ImageEntrypoint
-	}
 	return fmt.Sprintf("IMAGE\tLaunch error: %s\tEntrypoint: [%s]\tCmd: [%s]\tWorkingDir: [%s]", cause.message,
-		strings.Join(entrypoint, ","), strings.Join(f.command(), ","), f.dir())
+		strings.Join(f.Entrypoint, ","), strings.Join(f.Command, ","), f.dir())
 }
 
 // ownLine is a line in our own words, not Lambda's.

@@ -124,7 +124,6 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 		CPUs:         sandbox.CPUsFor(f.memoryBytes()),
 		BoostInit:    true,
 		TmpBytes:     int64(f.TmpMB) << 20,
-		WritableRoot: f.WritableRoot,
 		Stdout:       s.log,
 		Stderr:       s.log,
 		Network:      w.cfg.Network,

@@ -101,13 +101,13 @@ func TestLaunchErrors(t *testing.T) {
 		"working directory": {func(f *Function) { f.WorkingDir = "/no/dir" },
 			"Runtime.InvalidWorkingDir", `the working directory doesn't exist: /no/dir`,
 			`\tEntrypoint: \[.*/handler\]\tCmd: \[\]\tWorkingDir: \[/no/dir\]`, ""},
-		"relative directory": {func(f *Function) { f.ImageWorkingDir = "app" },
+		"relative directory": {func(f *Function) { f.WorkingDir = "app" },
 			"Runtime.InvalidWorkingDir", `the working directory 'app' is invalid, it needs to be an absolute path`,
 			`\tEntrypoint: \[.*/handler\]\tCmd: \[\]\tWorkingDir: \[app\]`, ""},
-		"no command": {func(f *Function) { f.ImageEntrypoint = nil },
+		"no command": {func(f *Function) { f.Entrypoint = nil },
 			"Runtime.InvalidEntrypoint", `neither the image nor the function names a command`,
 			`\tEntrypoint: \[\]\tCmd: \[\]\tWorkingDir: \[/\]`, ""},
-		"empty command": {func(f *Function) { f.ImageEntrypoint = []string{""} },
+		"empty command": {func(f *Function) { f.Entrypoint = []string{""} },
 			"Runtime.InvalidEntrypoint", `exec: the first word of the command is empty`,
 			`\tEntrypoint: \[\]\tCmd: \[\]\tWorkingDir: \[/\]`, ""},
 		"long argument": {func(f *Function) { f.Entrypoint = []string{"/p"}; f.Command = []string{strings.Repeat("x", 200_000)} },
@@ -162,7 +162,7 @@ func TestSilentPrograms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(c *Config) { c.InitTimeout = 400 * time.Millisecond })
 			f := goFunction(t)
-			f.ImageEntrypoint, f.Env, f.Timeout = row.args, row.env, 400*time.Millisecond
+			f.Entrypoint, f.Env, f.Timeout = row.args, row.env, 400*time.Millisecond
 			if name == "asks another thing" {
 				f.Timeout = 5 * time.Second // python starts
 			}
@@ -212,10 +212,10 @@ func TestHostTrouble(t *testing.T) {
 func TestSpec(t *testing.T) {
 	w := newWorld(t, nil)
 	f := goFunction(t)
-	f.TmpMB, f.WritableRoot = 600, true
+	f.TmpMB = 600
 	w.do(f, ask{})
 	spec := w.launcher.specs[0]
-	if spec.Root != "/" || spec.Dir != "/" || spec.MemoryBytes != 128<<20 || spec.TmpBytes != 600<<20 || !spec.WritableRoot ||
+	if spec.Root != "/" || spec.Dir != "/" || spec.MemoryBytes != 128<<20 || spec.TmpBytes != 600<<20 ||
 		!spec.BoostInit || spec.CPUs < 0.072 || spec.CPUs > 0.073 || spec.Stdout != spec.Stderr {
 		t.Fatalf("%+v", spec)
 	}

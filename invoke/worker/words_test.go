@@ -4,35 +4,15 @@ package worker
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
-
-func TestCommandPrecedence(t *testing.T) {
-	for name, row := range map[string]struct {
-		f    Function
-		args string
-		dir  string
-	}{
-		"image":            {Function{ImageEntrypoint: []string{"e"}, ImageCommand: []string{"c"}, ImageWorkingDir: "/i"}, "e c", "/i"},
-		"entry point only": {Function{ImageEntrypoint: []string{"e"}, ImageCommand: []string{"c"}, Entrypoint: []string{"E"}}, "E c", "/"},
-		"command only":     {Function{ImageEntrypoint: []string{"e"}, ImageCommand: []string{"c"}, Command: []string{"C", "D"}}, "e C D", "/"},
-		"both":             {Function{ImageEntrypoint: []string{"e"}, ImageCommand: []string{"c"}, Entrypoint: []string{"E"}, Command: []string{"C"}, WorkingDir: "/w", ImageWorkingDir: "/i"}, "E C", "/w"},
-		"image's command":  {Function{ImageCommand: []string{"c", "d"}}, "c d", "/"},
-		"nothing":          {Function{}, "", "/"},
-	} {
-		if got := strings.Join(row.f.args(), " "); got != row.args || row.f.dir() != row.dir {
-			t.Errorf("%s: %q in %q, want %q in %q", name, got, row.f.dir(), row.args, row.dir)
-		}
-	}
-}
 
 // TestArgsAreFresh: an image's entry point with room behind it is not written to.
 func TestArgsAreFresh(t *testing.T) {
 	entrypoint := make([]string, 1, 4)
 	entrypoint[0] = "e"
-	a, b := Function{ImageEntrypoint: entrypoint, Command: []string{"a"}}, Function{ImageEntrypoint: entrypoint, Command: []string{"b"}}
+	a, b := Function{Entrypoint: entrypoint, Command: []string{"a"}}, Function{Entrypoint: entrypoint, Command: []string{"b"}}
 	argsA, argsB := a.args(), b.args()
 	if argsA[1] != "a" || argsB[1] != "b" {
 		t.Fatal(argsA, argsB)
@@ -52,7 +32,7 @@ func TestEnviron(t *testing.T) {
 			t.Errorf("no %s in %q", want, got)
 		}
 	}
-	f.LogGroup, f.LogFormat, f.LogLevel, f.ImageCommand, f.Command = "/mine", "JSON", "WARN", []string{"image"}, []string{"own"}
+	f.LogGroup, f.LogFormat, f.LogLevel, f.Command = "/mine", "JSON", "WARN", []string{"own"}
 	got = f.environ("eu-west-1", "stream")
 	for _, want := range []string{"AWS_LAMBDA_LOG_GROUP_NAME=/mine", "AWS_LAMBDA_LOG_FORMAT=JSON", "AWS_LAMBDA_LOG_LEVEL=WARN", "_HANDLER=own"} {
 		if !slices.Contains(got, want) {

@@ -140,16 +140,16 @@ func goFunction(t testing.TB) Function {
 		t.Fatal(err)
 	}
 	return Function{
-		Tenant:          "123456789012",
-		Name:            "fn",
-		ARN:             "arn:aws:lambda:us-east-1:123456789012:function:fn",
-		Version:         "$LATEST",
-		Revision:        "1",
-		ImageEntrypoint: []string{binary},
-		ImageEnv:        []string{"PATH=" + os.Getenv("PATH"), "FROM=image", "BOTH=image"},
-		Env:             map[string]string{"BOTH": "function"},
-		MemoryMB:        128,
-		Timeout:         20 * time.Second,
+		Tenant:     "123456789012",
+		Name:       "fn",
+		ARN:        "arn:aws:lambda:us-east-1:123456789012:function:fn",
+		Version:    "$LATEST",
+		Revision:   "1",
+		Entrypoint: []string{binary},
+		ImageEnv:   []string{"PATH=" + os.Getenv("PATH"), "FROM=image", "BOTH=image"},
+		Env:        map[string]string{"BOTH": "function"},
+		MemoryMB:   128,
+		Timeout:    20 * time.Second,
 	}
 }
 
@@ -162,8 +162,8 @@ func scriptFunction(t testing.TB, interpreter, script string) Function {
 		t.Fatal(err)
 	}
 	f := goFunction(t)
-	f.ImageEntrypoint, f.Command = []string{interpreter}, []string{path}
-	if f.ImageEntrypoint[0], err = exec.LookPath(interpreter); err != nil {
+	f.Entrypoint, f.Command = []string{interpreter}, []string{path}
+	if f.Entrypoint[0], err = exec.LookPath(interpreter); err != nil {
 		t.Fatal(err)
 	}
 	return f

@@ -114,8 +114,8 @@ func (c *container) spec(spec sandbox.Spec, mounts []specs.Mount) *specs.Spec {
 	caps := []string{"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"}
 	umask, oomScore := uint32(0o022), 0
 	return &specs.Spec{
-		Version: specVersion, Hostname: spec.Hostname, Mounts: mounts,
-		Root:        &specs.Root{Path: c.l.enclave.root(c.id), Readonly: !spec.WritableRoot},
+		Version: specVersion, Hostname: wire.Hostname, Mounts: mounts,
+		Root:        &specs.Root{Path: c.l.enclave.root(c.id), Readonly: true},
 		Annotations: map[string]string{bpfAnnotation: c.l.filter},
 		Process: &specs.Process{
 			Args: []string{fmt.Sprintf("/proc/self/fd/%d", programFD), "container"}, Cwd: "/",

@@ -106,8 +106,7 @@ func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Star
 	if err != nil {
 		return err
 	}
-	err = c.l.enclave.attach(c.id, layout{root: c.root, tmp: tmp, writable: spec.WritableRoot, upperBytes: spec.TmpBytes, owner: pid1.HostID(c.slot)})
-	if err != nil {
+	if err := c.l.enclave.attach(c.id, c.root, tmp); err != nil {
 		return err
 	}
 	if err := c.configure(spec, order); err != nil {

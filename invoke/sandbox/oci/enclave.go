@@ -158,57 +158,20 @@ func (e *enclave) put(id, name, text string, owner int) error {
 	})
 }
 
-// layout is what is to be mounted for a sandbox.
-type layout struct {
-	root       *os.File // mapped
-	tmp        *os.File // likewise
-	writable   bool     // a layer in memory over the root
-	upperBytes int64    // size of that layer
-	owner      int      // the host's id for the sandbox's root
-}
-
-// attach mounts root and /tmp of a sandbox, for the runtime to bind.
-func (e *enclave) attach(id string, l layout) error {
+// attach mounts the mapped root and /tmp of a sandbox, for the runtime to bind.
+func (e *enclave) attach(id string, root, tmp *os.File) error {
 	return e.do(func() error {
-		for _, dir := range []string{"", "root", "lower", "upper", "tmp"} {
+		for _, dir := range []string{"", "root", "tmp"} {
 			if err := os.Mkdir(e.own(id, dir), 0o755); err != nil {
 				return err
 			}
 		}
-		err := unix.MoveMount(int(l.tmp.Fd()), "", unix.AT_FDCWD, e.own(id, "tmp"), unix.MOVE_MOUNT_F_EMPTY_PATH)
+		err := unix.MoveMount(int(tmp.Fd()), "", unix.AT_FDCWD, e.own(id, "tmp"), unix.MOVE_MOUNT_F_EMPTY_PATH)
 		if err != nil {
 			return err
 		}
-		if l.writable {
-			return e.overlay(id, l)
-		}
-		return unix.MoveMount(int(l.root.Fd()), "", unix.AT_FDCWD, e.root(id), unix.MOVE_MOUNT_F_EMPTY_PATH)
+		return unix.MoveMount(int(root.Fd()), "", unix.AT_FDCWD, e.root(id), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	})
-}
-
-// overlay mounts the root below a writable layer. Its folders are named from
-// the sandbox's own, since the names are seen inside.
-func (e *enclave) overlay(id string, l layout) error {
-	if err := unix.Chdir(e.own(id, "")); err != nil { // of this thread alone: a mount namespace has its own
-		return err
-	}
-	defer func() { _ = unix.Chdir("/") }()
-	if err := unix.MoveMount(int(l.root.Fd()), "", unix.AT_FDCWD, "lower", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return err
-	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV
-	if err := unix.Mount("tmpfs", "upper", "tmpfs", flags, fmt.Sprintf("mode=0755,size=%d", l.upperBytes)); err != nil {
-		return err
-	}
-	for _, path := range []string{"upper/data", "upper/work"} {
-		if err := unix.Mkdir(path, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Chown(path, l.owner, l.owner); err != nil {
-			return err
-		}
-	}
-	return unix.Mount("overlay", "root", "overlay", flags, "lowerdir=lower,upperdir=upper/data,workdir=upper/work")
 }
 
 // resolve follows a name in the root of a sandbox, symlinks included and never
@@ -241,7 +204,7 @@ func (e *enclave) resolve(id, name string) (path string, mode uint32, err error)
 // detach undoes attach, however far that came.
 func (e *enclave) detach(id string) error {
 	return e.do(func() error {
-		for _, name := range []string{"tmp", "root", "upper", "lower"} {
+		for _, name := range []string{"tmp", "root"} {
 			err := unix.Unmount(e.own(id, name), unix.MNT_DETACH)
 			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 				return err

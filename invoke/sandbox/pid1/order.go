@@ -3,8 +3,6 @@
 package pid1
 
 import (
-	"fmt"
-
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
 	"thaw.dev/thaw/invoke/sandbox/lookup"
@@ -24,10 +22,10 @@ func Limits(spec sandbox.Spec) cgroup.Limits {
 // names answers its look-ups, or refuses them if nil.
 func StartOrder(spec sandbox.Spec, names *lookup.Forwarder, machine wire.Machine) wire.Start {
 	return wire.Start{
-		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Hostname: spec.Hostname,
-		Hosts:  fmt.Sprintf("127.0.0.1 localhost %s sandbox.localdomain\n::1 localhost ip6-localhost ip6-loopback\n", spec.Hostname),
+		Args: spec.Args, Env: spec.Env, Dir: spec.Dir,
+		Hosts:  "127.0.0.1 " + wire.Hostname + " sandbox.localdomain\n::1 " + wire.Hostname + " ip6-localhost ip6-loopback\n",
 		Resolv: names.ResolvConf(),
-		UID:    sandbox.UID, GID: sandbox.GID, UpperBytes: spec.TmpBytes, Files: int64(spec.Files), Processes: int64(spec.Pids),
-		WritableRoot: spec.WritableRoot, Machine: machine,
+		UID:    sandbox.UID, GID: sandbox.GID, Files: int64(spec.Files), Processes: int64(spec.Pids),
+		Machine: machine,
 	}
 }

@@ -45,7 +45,7 @@ func RunLeak(t *testing.T, launcher sandbox.Launcher, instance string, rounds in
 	}
 	cycle := func(i int) {
 		way := ways[i%len(ways)]
-		b := h.start(t, func(s *sandbox.Spec) { s.WritableRoot = i%3 == 0 }, way.args...)
+		b := h.start(t, nil, way.args...)
 		var ns namespace
 		if way.lives {
 			ns = b.pidNamespace(t)

@@ -20,7 +20,7 @@ func Run(t *testing.T, open func(t testing.TB) sandbox.Launcher) {
 		{"CommandOnPath", testCommandOnPath},
 		{"BadSpecs", testBadSpecs}, {"Sees", testSees}, {"Asked", testAsked}, {"Owners", testOwners}, {"Denied", testDenied},
 		{"OwnAPI", testOwnAPI}, {"HostUnreachable", testHostUnreachable}, {"Neighbours", testNeighbours},
-		{"WritableRoot", testWritableRoot}, {"Memory", testMemory}, {"MemoryPeak", testMemoryPeak}, {"Processes", testProcesses},
+		{"ReadOnlyRoot", testReadOnlyRoot}, {"Memory", testMemory}, {"MemoryPeak", testMemoryPeak}, {"Processes", testProcesses},
 		{"TmpSize", testTmpSize}, {"TmpIsNoMemory", testTmpIsNoMemory}, {"TmpOfMany", testTmpOfMany}, {"TmpFreeze", testTmpFreeze}, {"TmpClean", testTmpClean},
 		{"Freeze", testFreeze}, {"Drain", testDrain}, {"StopFrozen", testStopFrozen}, {"StopBomb", testStopBomb},
 		{"StopResisting", testStopResisting}, {"StopTwice", testStopTwice}, {"Descendants", testDescendants}, {"StuckWriter", testStuckWriter},

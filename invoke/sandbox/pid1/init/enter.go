@@ -3,8 +3,6 @@
 package main
 
 import (
-	"strconv"
-
 	"golang.org/x/sys/unix"
 
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
@@ -14,22 +12,13 @@ import (
 // symlink in the root is followed within it: what is mounted lands in the root
 // or nowhere.
 func enter(order wire.Start, files passed) error {
-	if err := unix.Sethostname([]byte(order.Hostname)); err != nil {
+	if err := unix.Sethostname([]byte(wire.Hostname)); err != nil {
 		return step("set host name", err)
 	}
-	at := "/root"
-	if order.WritableRoot {
-		at = "/lower"
-	}
-	if err := unix.MoveMount(files.root, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := unix.MoveMount(files.root, "", unix.AT_FDCWD, "/root", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return step("attach root", err)
 	}
 	_ = unix.Close(files.root)
-	if order.WritableRoot {
-		if err := overlay(order.UpperBytes); err != nil {
-			return err
-		}
-	}
 	fd, err := unix.Open("/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return step("open root", err)
@@ -42,22 +31,6 @@ func enter(order wire.Start, files passed) error {
 		return step("enter root", err)
 	}
 	return swapRoot()
-}
-
-// overlay lays a writable layer in memory over /lower. userxattr is what an
-// overlay in a user namespace needs (overlayfs(5)).
-func overlay(size int64) error {
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if err := unix.Mount("tmpfs", "/upper", "tmpfs", flags, "mode=0755,size="+strconv.FormatInt(size, 10)); err != nil {
-		return step("mount upper", err)
-	}
-	for _, dir := range []string{"/upper/data", "/upper/work"} {
-		if err := unix.Mkdir(dir, 0o755); err != nil {
-			return step("mkdir "+dir, err)
-		}
-	}
-	err := unix.Mount("overlay", "/root", "overlay", flags, "lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work,userxattr")
-	return step("mount overlay", err)
 }
 
 // furnish moves proc, sys, dev and tmp into the root and binds the files that

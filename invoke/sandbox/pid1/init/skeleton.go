@@ -39,7 +39,7 @@ func skeleton() error {
 	if err := unix.Chdir("/tmp"); err != nil {
 		return step("enter skeleton", err)
 	}
-	for _, dir := range []string{"proc", "sys", "dev", "etc", "empty", "root", "lower", "upper"} {
+	for _, dir := range []string{"proc", "sys", "dev", "etc", "empty", "root"} {
 		if err := unix.Mkdir(dir, 0o755); err != nil {
 			return step("mkdir "+dir, err)
 		}

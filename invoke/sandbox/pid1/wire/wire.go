@@ -102,15 +102,16 @@ type Prepare struct {
 	Machine Machine
 }
 
+// Hostname is the name of every sandbox to itself.
+const Hostname = "localhost"
+
 // Start says what to run.
 type Start struct {
 	Args, Env        []string
-	Dir, Hostname    string
+	Dir              string
 	Hosts, Resolv    string // contents of /etc/hosts and /etc/resolv.conf
 	UID, GID         int64
-	UpperBytes       int64 // size of the layer over a writable root
-	Files, Processes int64 // resource limits
-	WritableRoot     bool
+	Files, Processes int64   // resource limits
 	Stdout, Stderr   bool    // a descriptor is passed; /dev/null otherwise
 	SharedOutput     bool    // stdout's descriptor serves stderr too
 	Machine          Machine // in a jail: what differs from that of Prepare, the rest being empty
@@ -182,13 +183,13 @@ func (m *Prepare) code(c *coder) {
 func (m *Start) code(c *coder) {
 	c.list(&m.Args)
 	c.list(&m.Env)
-	for _, s := range []*string{&m.Dir, &m.Hostname, &m.Hosts, &m.Resolv} {
+	for _, s := range []*string{&m.Dir, &m.Hosts, &m.Resolv} {
 		c.text(s)
 	}
-	for _, n := range []*int64{&m.UID, &m.GID, &m.UpperBytes, &m.Files, &m.Processes} {
+	for _, n := range []*int64{&m.UID, &m.GID, &m.Files, &m.Processes} {
 		c.number(n)
 	}
-	for _, b := range []*bool{&m.WritableRoot, &m.Stdout, &m.Stderr, &m.SharedOutput} {
+	for _, b := range []*bool{&m.Stdout, &m.Stderr, &m.SharedOutput} {
 		c.flag(b)
 	}
 	m.Machine.code(c)
