@@ -24,7 +24,7 @@ func Run(t *testing.T, open func(t testing.TB) sandbox.Launcher) {
 		{"TmpSize", testTmpSize}, {"TmpIsNoMemory", testTmpIsNoMemory}, {"TmpOfMany", testTmpOfMany}, {"TmpFreeze", testTmpFreeze}, {"TmpClean", testTmpClean},
 		{"Freeze", testFreeze}, {"Drain", testDrain}, {"StopFrozen", testStopFrozen}, {"StopBomb", testStopBomb},
 		{"StopResisting", testStopResisting}, {"StopTwice", testStopTwice}, {"Descendants", testDescendants}, {"StuckWriter", testStuckWriter},
-		{"Together", testTogether}, {"Boost", testBoost}, {"Links", testLinks}, {"Machine", testMachine}, {"Sources", testSources},
+		{"Together", testTogether}, {"Boost", testBoost}, {"Links", testLinks}, {"Machine", testMachine}, {"Sources", testSources}, {"Disks", testDisks},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}

@@ -111,3 +111,14 @@ func testTmpClean(t *testing.T, h *harness) {
 		b.stop(t)
 	}
 }
+
+// testDisks: the kernel shows the disks of every sandbox in one place, with the
+// folder of the host that they are in and how much was written to each.
+func testDisks(t *testing.T, h *harness) {
+	other := h.start(t, nil, "sleep", "60")
+	defer other.stop(t)
+	var found []string
+	if h.start(t, nil, "disks").answer(t, &found); len(found) > 0 {
+		t.Errorf("disks of others are seen in %d places: %q", len(found), found[:min(len(found), 10)])
+	}
+}

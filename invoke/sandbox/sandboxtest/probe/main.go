@@ -27,7 +27,7 @@ func main() {
 	}
 	args := os.Args[2:]
 	verbs := map[string]func([]string){
-		"look": look, "try": try, "exit": exit, "signal": signalSelf, "say": say, "sleep": sleep, "daemon": daemon,
+		"look": look, "disks": disks, "try": try, "exit": exit, "signal": signalSelf, "say": say, "sleep": sleep, "daemon": daemon,
 		"memory": memory, "processes": processes, "bomb": bomb, "fill": fill, "size": size, "files": files, "many": many, "keep": keep, "stain": stain, "api": api, "tick": tick, "steal": steal,
 		"write": write, "connect": connect, "resist": resist, "orphans": orphans,
 	}
