@@ -202,3 +202,14 @@ func gone(err error) bool {
 	}
 	return err == nil
 }
+
+// TestParallelPushesMakeARepository: the first blobs of a repository come at
+// once, and none of them finds half of it.
+func TestParallelPushesMakeARepository(t *testing.T) {
+	s := startServer(t, options(t.TempDir()))
+	var all sync.WaitGroup
+	for i := range 800 {
+		all.Go(func() { s.pushBlob(t, alice, fmt.Sprint("app", i/8), []byte{byte(i % 8)}) })
+	}
+	all.Wait()
+}

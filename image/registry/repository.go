@@ -113,6 +113,9 @@ func (r *Repo) Describe() (Repository, error) {
 // description, or the store is gone as a whole, it is [thaw.Lost].
 func (r *Repo) unknown() error {
 	if _, err := os.Lstat(filepath.Join(r.dir, "manifests")); err == nil {
+		if _, err := os.Lstat(filepath.Join(r.dir, "repo.json")); err == nil {
+			return refuse(CodeNameUnknown, "repository %q did not exist a moment ago", r.name) // made meanwhile, whole
+		}
 		return lost("the description of repository %q is gone", r.name)
 	}
 	if err := r.store.Check(); err != nil {

@@ -22,7 +22,8 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	if s.state == stateClosed {
 		s.mu.Unlock()
-		return l.Close()
+		_ = l.Close() // the sandbox closes it too
+		return nil
 	}
 	s.listener = l
 	s.mu.Unlock()

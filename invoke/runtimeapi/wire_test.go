@@ -130,7 +130,8 @@ func TestConnectionBound(t *testing.T) {
 	c.expect("ping", c.get("/ping"), 200, "pong")
 }
 
-// TestCloseBeforeServe: the order of the two does not matter.
+// TestCloseBeforeServe: the order of the two does not matter, nor does it if the
+// sandbox has closed the listener already.
 func TestCloseBeforeServe(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -144,6 +145,9 @@ func TestCloseBeforeServe(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
 		t.Fatal("still listening")
+	}
+	if err := s.Serve(l); err != nil {
+		t.Fatal(err)
 	}
 }
 
