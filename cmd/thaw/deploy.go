@@ -129,11 +129,10 @@ func (c *deployCmd) push(ctx context.Context, s session, p *progress) (string, e
 		return "", err
 	}
 	updates := make(chan v1.Update, 16)
-	watched := p.watchPush(updates)
+	stop := p.watchPush(updates)
 	err = source.Push(ctx, endpoint.Scheme, ref, image, remote.WithProgress(updates),
 		remote.WithAuth(&authn.Basic{Username: s.accessKey, Password: s.secret}))
-	close(updates)
-	<-watched
+	stop()
 	if err != nil {
 		return "", thaw.Wrap("push to "+ref.String(), s.unreachable(err))
 	}

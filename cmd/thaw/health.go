@@ -51,7 +51,7 @@ func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
 	} {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 		if err := look.at(ctx); err != nil {
-			fmt.Fprintf(&reasons, "%s: %v\n", look.name, err)
+			fmt.Fprintf(&reasons, "%s: %s\n", look.name, strings.TrimPrefix(err.Error(), look.name+": "))
 		}
 		cancel()
 	}
@@ -109,7 +109,8 @@ func (n *node) diskReady(context.Context) error {
 		return err
 	}
 	if free := int64(fs.Bavail) * fs.Bsize; free < minFreeBytes {
-		return thaw.Errorf("", thaw.Unavailable, "%d bytes are free below %s: invocations go on, deployments and pushes are refused", free, n.cmd.Data)
+		return thaw.Errorf("", thaw.Unavailable, "%d bytes are free below %s, and %d are needed: invocations go on, deployments and pushes fail; free some",
+			free, n.cmd.Data, minFreeBytes)
 	}
 	probe := filepath.Join(n.cmd.Data, "run", "probe")
 	err := os.WriteFile(probe, []byte("thaw looks whether it can write\n"), 0o600)

@@ -257,7 +257,7 @@ func (n *node) serve(ctx context.Context) error {
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cmd.DrainTime)
 			defer cancel()
 			if err := server.Shutdown(drain); err != nil {
-				n.log.Warn("requests were cut off", "after", n.cmd.DrainTime)
+				n.log.Warn("requests were cut off", "after", n.cmd.DrainTime.String())
 				return server.Close()
 			}
 			return nil

@@ -53,14 +53,34 @@ func (p *progress) bar(what string, total int64, extra ...decor.Decorator) *mpb.
 	return bar
 }
 
-// watchPush draws a push until updates is closed; the channel that it returns
-// closes then.
-func (p *progress) watchPush(updates <-chan v1.Update) <-chan struct{} {
-	done := make(chan struct{})
+// watchPush draws a push until stop is called. Nobody closes updates: the client
+// library still reports what it reads of a layer after the push has failed.
+// These reports are dropped, for as long as the process lives.
+func (p *progress) watchPush(updates <-chan v1.Update) (stop func()) {
+	stopped, drawn := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(done)
-		var bar *mpb.Bar
-		for u := range updates {
+		p.drawPush(updates, stopped)
+		close(drawn)
+		for range updates { //nolint:revive // so that no sender waits
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-drawn
+	}
+}
+
+// drawPush draws the reports of a push until stopped is closed.
+func (p *progress) drawPush(updates <-chan v1.Update, stopped <-chan struct{}) {
+	var bar *mpb.Bar
+	for {
+		select {
+		case <-stopped:
+			if bar != nil {
+				bar.SetTotal(-1, true)
+			}
+			return
+		case u := <-updates:
 			if u.Error != nil || u.Total == 0 {
 				continue
 			}
@@ -70,11 +90,7 @@ func (p *progress) watchPush(updates <-chan v1.Update) <-chan struct{} {
 			bar.SetTotal(u.Total, false)
 			bar.SetCurrent(u.Complete)
 		}
-		if bar != nil {
-			bar.SetTotal(-1, true)
-		}
-	}()
-	return done
+	}
 }
 
 // showIngest draws how far the server is.

@@ -15,11 +15,14 @@ import (
 // done, as those of a fast server are. If it does not, the test's time runs out.
 func TestProgressEnds(t *testing.T) {
 	p := newProgress(io.Discard, false)
-	updates := make(chan v1.Update, 2)
+	updates := make(chan v1.Update)
+	stop := p.watchPush(updates)
 	updates <- v1.Update{Total: 100, Complete: 10}
 	updates <- v1.Update{Total: 200, Complete: 50}
-	close(updates)
-	<-p.watchPush(updates)
+	stop()
+	for range 100 { // reports of a push that has failed arrive after its end
+		updates <- v1.Update{Total: 200, Complete: 60}
+	}
 	p.showIngest(ingestStatus{Done: 1, Total: 10})
 	p.close()
 	p.close()

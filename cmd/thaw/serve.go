@@ -91,11 +91,11 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	log.Info("serving", "endpoint", n.address.endpoint(), "admin", n.adminAddress, "data", c.Data, "version", version)
 	if n.adminAddress != "" {
-		log.Info("where to look: /readyz says why the server is not ready, /metrics what to alarm on; an answer's X-Amzn-RequestId stands in this log",
+		log.Info("where to look: /readyz says why the server is not ready, /metrics has what to alarm on; this log has the X-Amzn-RequestId of every failed answer (5xx)",
 			"ready", "http://"+n.adminAddress+"/readyz", "metrics", "http://"+n.adminAddress+"/metrics")
 	}
 	n.address.warn(log, n.admin)
-	stopping := context.AfterFunc(ctx, func() { log.Info("stopping: running invocations may finish", "within", c.DrainTime) })
+	stopping := context.AfterFunc(ctx, func() { log.Info("stopping: running invocations may finish", "within", c.DrainTime.String()) })
 	defer stopping()
 	serveErr := n.serve(ctx)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.DrainTime+10*time.Second)

@@ -274,7 +274,10 @@ func (q *request) fail(err error) {
 	if code == CodeTagImmutable {
 		code = CodeTagInvalid
 	}
-	message := http.StatusText(status)
+	message := "the registry failed; its log has the reason under request " + q.info.ID
+	if status == http.StatusServiceUnavailable {
+		message = "the registry is short of something, try again later; its log has the reason under request " + q.info.ID
+	}
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		message = refusal.Message
 	} else if status < http.StatusInternalServerError {

@@ -84,6 +84,9 @@ func (w *lostWorld) both(t *testing.T, path string, status int) {
 		if status == 500 && (strings.Contains(string(body), w.dir) || response.Header.Get("X-Amzn-RequestId") == "") {
 			t.Errorf("%s %s: %v %s", method, path, response.Header, body)
 		}
+		if id := response.Header.Get("X-Amzn-RequestId"); method == "GET" && status == 500 && !strings.Contains(string(body), "under request "+id) {
+			t.Errorf("%s: the answer does not name the request: %s", path, body)
+		}
 	}
 }
 

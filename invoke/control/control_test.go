@@ -3,6 +3,7 @@
 package control_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -34,6 +35,7 @@ type world struct {
 	*control.Control
 	images *controltest.Images
 	path   string
+	log    bytes.Buffer // read it after closeAll
 
 	closeAll func() // ends Control and its database
 
@@ -56,7 +58,7 @@ func (w *world) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := control.Open(t.Context(), control.Options{DB: db, Images: w.images, Architecture: "x86_64",
-		RetryDelay: time.Millisecond, Log: slog.New(slog.DiscardHandler), Retire: func(_ context.Context, tenant thaw.TenantID, name string) {
+		RetryDelay: time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Retire: func(_ context.Context, tenant thaw.TenantID, name string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.retired = append(w.retired, string(tenant)+"/"+name)
@@ -247,6 +249,10 @@ func TestFailedPreparations(t *testing.T) {
 			}
 			if _, err = w.ResolveInvoke(t.Context(), alice, "f", ""); err != nil {
 				t.Errorf("the old image does not serve: %v", err)
+			}
+			w.closeAll()
+			if ours := strings.Contains(w.log.String(), "level=ERROR"); ours != (test.code == control.ReasonInternalError) {
+				t.Errorf("logged as the operator's to repair: %v\n%s", ours, &w.log)
 			}
 		})
 	}

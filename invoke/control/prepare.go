@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -156,7 +157,11 @@ func (c *Control) store(ctx context.Context, k key, next Code, prepared Prepared
 		})
 		switch {
 		case err == nil && failure != nil:
-			log.Warn("function: image could not be prepared", "error", failure)
+			level := slog.LevelWarn
+			if code, _ := reasonFor(failure); code == ReasonInternalError {
+				level = slog.LevelError // the operator's to repair, not the function's owner's
+			}
+			log.Log(ctx, level, "function: image could not be prepared", "error", failure)
 			return
 		case err == nil:
 			log.Info("function: image is ready", "bytes", prepared.Bytes, "image_id", prepared.Image)

@@ -148,6 +148,9 @@ func (l *Local) Unwrap(ctx context.Context, tenant thaw.TenantID, wrapped, conte
 func (l *Local) Check(tenants []thaw.TenantID) error {
 	const op = "keys: check"
 	file, err := readPrivate(filepath.Join(l.dir, saltFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return thaw.Errorf(op, thaw.Lost, "the salt secret is gone: restore it from a backup (%w)", err)
+	}
 	if err != nil {
 		return thaw.OurFault(op, err)
 	}
@@ -155,7 +158,11 @@ func (l *Local) Check(tenants []thaw.TenantID) error {
 		return thaw.Errorf(op, thaw.Lost, "%s holds another secret than when the server started", saltFile)
 	}
 	for _, tenant := range tenants {
-		if _, err := l.ring(context.Background(), tenant, false); err != nil {
+		_, err := l.ring(context.Background(), tenant, false)
+		if errors.Is(err, fs.ErrNotExist) {
+			return thaw.Errorf(op, thaw.Lost, "the key set of %s is gone: restore it from a backup (%w)", tenant, err)
+		}
+		if err != nil {
 			return thaw.OurFault(op+" of "+string(tenant), err)
 		}
 	}

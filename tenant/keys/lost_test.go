@@ -3,8 +3,10 @@
 package keys_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"thaw.dev/thaw"
@@ -39,6 +41,9 @@ func TestALostKeySetIsOurFault(t *testing.T) {
 			}
 			if err := harm(filepath.Join(dir, "tenant-"+string(tenant)+".json")); err != nil {
 				t.Fatal(err)
+			}
+			if err := local.Check([]thaw.TenantID{tenant}); name != "emptied" && !strings.Contains(fmt.Sprint(err), "restore it from a backup") {
+				t.Errorf("%v: an operator is not told what to do", err)
 			}
 			_, unwrapErr := local.Unwrap(t.Context(), tenant, wrapped, []byte("use"))
 			_, wrapErr := local.Wrap(t.Context(), tenant, []byte("key"), []byte("use"))

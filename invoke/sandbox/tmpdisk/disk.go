@@ -31,6 +31,8 @@ type Disk struct {
 	dir    *os.File // its root folder
 	shape  geometry
 	closed bool // tap: the function may not write
+
+	failing bool // the tap could not be turned, which is logged once
 }
 
 // write makes file a disk with an empty file system. The host gives the first
@@ -94,7 +96,11 @@ func (s *Store) fallback() (*Disk, error) {
 
 // nameless makes a file that ends with its last user.
 func nameless(dir string) (*os.File, error) {
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	const flags = unix.O_TMPFILE | unix.O_RDWR | unix.O_CLOEXEC
+	fd, err := unix.Open(dir, flags, 0o600)
+	if errors.Is(err, unix.ENOENT) && os.MkdirAll(dir, 0o700) == nil { // somebody removed it
+		fd, err = unix.Open(dir, flags, 0o600)
+	}
 	if err == nil {
 		return os.NewFile(uintptr(fd), "tmp disk"), nil
 	}

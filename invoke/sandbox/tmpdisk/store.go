@@ -78,7 +78,7 @@ type Store struct {
 	working sync.WaitGroup // fill and watch
 	closing sync.WaitGroup // disks that end
 
-	mu     sync.Mutex // guards what follows, and Disk.closed of those in all
+	mu     sync.Mutex // guards what follows, and Disk.closed and failing of those in all
 	all    map[*Disk]struct{}
 	idle   []*Disk
 	full   bool
@@ -121,7 +121,7 @@ func (s *Store) Take(bytes int64) (*Disk, error) {
 			return d, nil
 		}
 	}
-	if free := s.room(); bytes > sandbox.DefaultTmpBytes && free < bytes {
+	if free, _ := s.room(); bytes > sandbox.DefaultTmpBytes && free < bytes {
 		return nil, thaw.Wrap("tmpdisk: take", &sandbox.TmpShortError{Wanted: bytes, Free: max(0, free)})
 	}
 	d, err := s.make(bytes)
@@ -198,6 +198,7 @@ func (s *Store) missing() int {
 
 // fill keeps disks ahead until ctx ends.
 func (s *Store) fill(ctx context.Context) {
+	failing := false
 	for {
 		pause := refillPause
 		for s.missing() > 0 && ctx.Err() == nil {
@@ -206,12 +207,14 @@ func (s *Store) fill(ctx context.Context) {
 				err = s.admit(d, true)
 			}
 			if err != nil {
-				if ctx.Err() == nil && !isFull(err) { // watch tells of that
-					s.log.Error("no disk for /tmp can be made ahead", "error", err)
+				if ctx.Err() == nil && !isFull(err) && !failing { // watch tells of a full disk
+					failing = true
+					s.log.Error("no disk for /tmp can be made ahead; it is tried again", "error", err)
 				}
 				pause = retryPause
 				break
 			}
+			failing = false
 		}
 		if pause == refillPause {
 			select {
@@ -245,8 +248,8 @@ func (s *Store) watch(ctx context.Context) {
 
 // check closes the taps of all disks where no room is left, and opens them
 // once there is some again. It returns the room.
-func (s *Store) check() (room int64) {
-	room = s.room()
+func (s *Store) check() int64 {
+	room, scarce := s.room()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := room <= 0
@@ -255,16 +258,18 @@ func (s *Store) check() (room int64) {
 	}
 	if full != s.full {
 		if full {
-			s.log.Warn("the disk for /tmp is full: functions get ENOSPC until there is room", "folder", s.config.Dir, "bound", s.config.Bytes)
+			s.log.Warn("the disk for /tmp is full: functions get ENOSPC until there is room", "folder", s.config.Dir, "because", scarce)
 		} else {
 			s.log.Info("the disk for /tmp has room again", "folder", s.config.Dir)
 		}
 		s.full = full
 	}
 	for d := range s.all {
-		if err := d.turn(full); err != nil {
+		err := d.turn(full)
+		if err != nil && !d.failing {
 			s.log.Error("the room of a disk for /tmp can't be changed", "error", err)
 		}
+		d.failing = err != nil
 		if full && d.file != nil {
 			if held, _ := d.use(); held-d.files() > dirtyBytes {
 				d.trim()
@@ -274,20 +279,22 @@ func (s *Store) check() (room int64) {
 	return room
 }
 
-// room returns how many bytes more the disks may hold; it may be negative.
-func (s *Store) room() int64 {
+// room returns how many bytes more the disks may hold, which may be negative, and
+// in words what allows no more.
+func (s *Store) room() (room int64, scarce string) {
 	held, promised := s.sum()
-	room := int64(1) << 62
+	room = int64(1) << 62
 	var fs unix.Statfs_t
 	if unix.Statfs(s.config.Dir, &fs) == nil {
 		all := int64(fs.Blocks) * fs.Bsize
 		kept := min(keptMost, max(keptLeast, all/keptPart))
 		room = int64(fs.Bavail)*fs.Bsize - promised - kept
+		scarce = fmt.Sprintf("the file system is nearly full: %d MB are free, of which %d MB are kept free", int64(fs.Bavail)*fs.Bsize>>20, kept>>20)
 	}
-	if s.config.Bytes > 0 {
-		room = min(room, s.config.Bytes-held-promised)
+	if left := s.config.Bytes - held - promised; s.config.Bytes > 0 && left < room {
+		room, scarce = left, fmt.Sprintf("all /tmp together hold %d MB, as many as they may", (held+promised)>>20)
 	}
-	return room
+	return room, scarce
 }
 
 func (s *Store) sum() (held, promised int64) {

@@ -104,6 +104,9 @@ func TestFullHost(t *testing.T) {
 	if written < 150 || written > 290 {
 		t.Errorf("full after %d MiB of a host's 300, 64 of them kept", written)
 	}
+	if _, why := s.room(); !strings.Contains(why, "file system is nearly full") || !strings.Contains(why, "64 MB are kept free") {
+		t.Errorf("the log would say %q", why)
+	}
 	if n, err := fill(t, path(d), "more", 10); !errors.Is(err, unix.ENOSPC) || n > 0 {
 		t.Errorf("%d MiB more, %v", n, err)
 	}
@@ -173,6 +176,18 @@ func TestNoByteFree(t *testing.T) {
 	}
 }
 
+// TestFolderRemoved: disks are made although somebody has removed the folder.
+func TestFolderRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tmp")
+	s := open(t, Config{Dir: dir})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := fill(t, path(take(t, s, sandbox.DefaultTmpBytes)), "x", 1); err != nil {
+		t.Errorf("%d MiB, %v", n, err)
+	}
+}
+
 // TestBound: all disks together hold no more than the bound, and one that is to
 // be larger than the default is refused with the numbers.
 func TestBound(t *testing.T) {
@@ -200,6 +215,9 @@ func TestBound(t *testing.T) {
 		if n, err := fill(t, path(d), "y", 1); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("past the bound: %d MiB, %v", n, err)
 		}
+	}
+	if _, why := s.room(); !strings.Contains(why, "all /tmp together hold 1") {
+		t.Errorf("the log would say %q", why)
 	}
 	b.Release()
 	s.closing.Wait()
