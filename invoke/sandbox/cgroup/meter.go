@@ -4,6 +4,7 @@ package cgroup
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,8 +65,9 @@ func (m *Meter) Peak() (int64, error) {
 	if known {
 		m.peak = max(m.peak, use.Peak-notOurs-m.wrote)
 	}
+	budget := int64(maxMapsBytes)
 	for _, pid := range pids {
-		now, highest := residence(pid, m.wrote > 0)
+		now, highest := residence(pid, m.wrote > 0, &budget)
 		m.peak = max(m.peak, now, highest-m.wrote)
 	}
 	if use.OOMKills > 0 {
@@ -141,8 +143,9 @@ func (m *Meter) Last() int64 {
 
 // residence returns a process's resident set, without mapped files if those of
 // /tmp may be among them, and the largest that it had, all files included; 0 if
-// it is gone. wrote says whether anything was written to /tmp.
-func residence(pid int, wrote bool) (now, highest int64) {
+// it is gone. wrote says whether anything was written to /tmp, budget how many
+// bytes may be read to find out what is mapped.
+func residence(pid int, wrote bool, budget *int64) (now, highest int64) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	text, err := os.ReadFile(dir + "/status")
 	if err != nil {
@@ -150,12 +153,28 @@ func residence(pid int, wrote bool) (now, highest int64) {
 	}
 	table := numbers(text)
 	now = table["VmRSS"]
-	if wrote {
-		if maps, err := os.ReadFile(dir + "/maps"); err != nil || bytes.Contains(maps, loopDevice) {
-			now -= table["RssFile"]
-		}
+	if wrote && mapsTmp(dir+"/maps", budget) {
+		now -= table["RssFile"]
 	}
 	return now << 10, table["VmHWM"] << 10
+}
+
+// maxMapsBytes bounds what a look reads of the tables of mappings, of all
+// processes together. A process of a large runtime has 200 KB; a hostile one can
+// have 65,530 mappings of files with long paths, 250 MB, and a sandbox many of those.
+const maxMapsBytes = 1 << 20
+
+// mapsTmp reports whether the mappings that a table lists may be of files of
+// /tmp: one is, or the table can't be read within the budget.
+func mapsTmp(table string, budget *int64) bool {
+	f, err := os.Open(table)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, *budget))
+	*budget -= int64(len(text))
+	return err != nil || *budget <= 0 || bytes.Contains(text, loopDevice)
 }
 
 // loopDevice is how /proc/PID/maps begins the device of a mapped file of /tmp:
