@@ -115,7 +115,9 @@ func (w *Writer) putLocked(p Push, h v1.Hash, doc document) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, thaw.Wrap("registry: store "+h.String(), err)
 	}
-	if err := w.store.disk.writeFile(m.path, header, []byte{'\n'}, p.Data); err != nil {
+	err = w.store.disk.writeFile(m.path, header, []byte{'\n'}, p.Data)
+	w.store.indexes.note(&w.Repo, h, doc) // also of one that is there although that failed
+	if err != nil {
 		return Manifest{}, diskError("store "+h.String(), err)
 	}
 	if err := removeQuietly(deletedMark(m.path)); err != nil {

@@ -3,8 +3,6 @@
 package registry
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 
@@ -51,48 +49,6 @@ func (w *Writer) markDeleted(path string, h v1.Hash) error {
 		return err
 	}
 	return w.store.disk.writeFile(deletedMark(path))
-}
-
-// names reports whether a tag or a manifest of the repository names h. It reads
-// every manifest, and is asked only about what is not there.
-func (r *Repo) names(h v1.Hash) (bool, error) {
-	tags, err := r.tagsByDigest()
-	if err != nil {
-		return false, err
-	}
-	if len(tags[h]) > 0 {
-		return true, nil
-	}
-	manifests, err := r.manifestDigests()
-	if err != nil {
-		return false, err
-	}
-	for _, by := range manifests {
-		m := Manifest{Digest: by, path: r.manifestPath(by)}
-		header, data, err := m.read(true)
-		if isNotExist(err) {
-			continue // deleted meanwhile
-		}
-		if err != nil {
-			return false, diskError("read "+by.String(), err)
-		}
-		if !bytes.Contains(data, []byte(h.Hex)) {
-			continue
-		}
-		if err := json.Unmarshal(header, &m); err != nil {
-			return false, thaw.Errorf("registry: read "+by.String(), thaw.Corrupt, "header: %w", err)
-		}
-		doc, err := parseManifest(m.MediaType, data)
-		if err != nil {
-			return false, thaw.OurFault("registry: read "+by.String(), err)
-		}
-		for _, d := range append(doc.blobs, doc.manifests...) {
-			if d.Digest == h && !d.elsewhere {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
 }
 
 // Check looks whether the folders of the store are there. It is cheap.

@@ -88,6 +88,7 @@ type Store struct {
 	repoLocks  [256]sync.RWMutex // by owner and name
 	blobLocks  [256]sync.Mutex   // by digest
 	uploads    uploads
+	indexes    *indexes
 	ownerMu    sync.Mutex // making an owner's folder
 
 	closing sync.Once
@@ -101,7 +102,7 @@ func Open(o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, disk: disk{tmp: filepath.Join(o.Dir, "tmp")}}
+	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, indexes: newIndexes(), disk: disk{tmp: filepath.Join(o.Dir, "tmp")}}
 	for _, t := range o.Publishers {
 		s.publishers[t] = true
 	}
