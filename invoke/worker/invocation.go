@@ -103,7 +103,7 @@ func (in *invocation) invoke(s *slot) error {
 	}
 	if in.result.ColdStart {
 		s.drain()
-		s.oom = s.oomKills() // those of init are no event of the invocation
+		s.log.Platform(in.survived(s)...) // those of init are no event of the invocation
 	}
 	in.logStart(s)
 	begin := time.Now()

@@ -164,8 +164,12 @@ func TestExitInFlight(t *testing.T) {
 				t.Fatalf("%s", show(res))
 			}
 			report := strings.Replace(logReport, "Used: 31", "Used: "+row.mb, 1)
-			expectLog(t, res, "init", logStart, "RequestId: "+id+" Error: "+row.message, row.typ, logEnd,
-				report+logInit+"Status: error\tError Type: "+row.typ)
+			lines := []string{"init"}
+			if row.oom > 0 {
+				lines = append(lines, fmt.Sprintf(`\[thaw\] the kernel killed %d of the function's processes for want of memory \(128 MB\)`, row.oom))
+			}
+			expectLog(t, res, append(lines, logStart, "RequestId: "+id+" Error: "+row.message, row.typ, logEnd,
+				report+logInit+"Status: error\tError Type: "+row.typ)...)
 			w.launcher.oomEnd = 0
 			if res, _ := w.do(goFunction(t), ask{}); !res.ColdStart || res.FunctionError != "" {
 				t.Fatalf("after the crash: %+v", res)
@@ -174,8 +178,8 @@ func TestExitInFlight(t *testing.T) {
 	}
 }
 
-// TestKilledChild: what the runtime survives is a line, and no cause of what
-// happens later.
+// TestKilledChild: what the runtime survives, in its init too, is a line, and no
+// cause of what happens later.
 func TestKilledChild(t *testing.T) {
 	w := newWorld(t, nil)
 	f := goFunction(t)
