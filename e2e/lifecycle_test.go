@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
 
 // TestAWSCommandLine walks the reference pipeline with the real AWS CLI: log
@@ -90,7 +92,14 @@ func TestFunctionErrors(t *testing.T) {
 	if payload, failed := invoke(ctx, t, client, "py", `{}`); failed != "" {
 		t.Errorf("after an error: %q, %s", failed, payload)
 	}
-	out, err := client.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String("nobody"), Payload: []byte(`{}`)})
+	out, err := client.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String("py"), Payload: []byte(`{"fail":true}`), LogType: types.LogTypeTail})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tail, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult)); err != nil || !strings.Contains(string(tail), "[ERROR] Traceback") {
+		t.Errorf("the example's log has no trace of its error: %v %s", err, tail)
+	}
+	out, err = client.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String("nobody"), Payload: []byte(`{}`)})
 	if err == nil || !strings.Contains(err.Error(), "ResourceNotFoundException") {
 		t.Errorf("invoking what is not there: %v, %v", out, err)
 	}

@@ -40,9 +40,13 @@ func (deployCmd) Help() string {
 after the function. The command ends when the function is ready to be invoked.
 
 Deploying a function again changes its image and the settings that are named; every
-other setting stays, the variables that no --env names too. The previous image serves
-until the new one is ready. Interrupted (ctrl-C) before the server was asked, nothing
-has changed; after that the server goes on preparing the function.`
+other setting stays, and so do the variables that no --env names. The previous image
+serves until the new one is ready. Interrupted (ctrl-C) before the server was asked, nothing
+has changed; after that the server goes on preparing the function.
+
+Lambda's other settings are the AWS CLI's to change, a larger /tmp for instance:
+
+    aws lambda update-function-configuration --function-name NAME --ephemeral-storage Size=2048`
 }
 
 // Run pushes a local image, creates or updates the function, and waits until

@@ -22,7 +22,7 @@ type traceCmd struct {
 
 // Help is the long form of the command's help.
 func (traceCmd) Help() string {
-	return `A line is a phase: placement (until a sandbox was found, or leave to start one), attach (of
+	return `A line is a phase: placement (until there was a sandbox, or permission to start one), attach (of
 the image: its manifest, the mount), init (sandbox: until the command was executed; runtime
 boot: from there until the runtime asked for an invocation), handler. Beside them: reads of
 the image while it started, with the first of a file's data, and prefetch, what was fetched

@@ -31,6 +31,7 @@ try {
   handler = (await import(pathToFileURL(path.resolve(`${file}.mjs`)))) [name];
   if (typeof handler !== 'function') throw new Error(`${file}.mjs exports no function ${name}`);
 } catch (error) {
+  console.error(error);
   await call('POST', 'init/error', describe(error), { 'Lambda-Runtime-Function-Error-Type': 'Runtime.ImportModuleError' });
   process.exit(1);
 }
@@ -43,6 +44,7 @@ for (;;) {
     const result = await handler(JSON.parse(next.body), context);
     await call('POST', `invocation/${id}/response`, JSON.stringify(result ?? null));
   } catch (error) {
+    console.error(error);
     await call('POST', `invocation/${id}/error`, describe(error), { 'Lambda-Runtime-Function-Error-Type': error.name });
   }
 }

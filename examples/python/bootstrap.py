@@ -41,6 +41,7 @@ def main():
         sys.path.insert(0, os.getcwd())
         handler = getattr(importlib.import_module(module), function)
     except Exception as error:
+        print("[ERROR]", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
         call(connection, "POST", "init/error", describe(error), {"Lambda-Runtime-Function-Error-Type": "Runtime.ImportModuleError"})
         sys.exit(1)
     while True:
@@ -51,6 +52,7 @@ def main():
             route, extra = "response", {}
         except Exception as error:
             body = describe(error)
+            print("[ERROR]", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
             route, extra = "error", {"Lambda-Runtime-Function-Error-Type": type(error).__name__}
         call(connection, "POST", f"invocation/{context.aws_request_id}/{route}", body, extra)
 
