@@ -233,7 +233,7 @@ func TestOff(t *testing.T) {
 func TestOnlyQuestionsPass(t *testing.T) {
 	server, at := names(t, "127.0.0.1", "0")
 	_, inside := sandbox(t, forwarder("", at.Port(), at.Addr()), nil)
-	const update, incremental, chaos = 5, 251, 3
+	const update, incremental, chaos, keys, mail = 5, 251, 3, 249, 253
 	for _, row := range []struct {
 		what  string
 		bytes []byte
@@ -242,6 +242,8 @@ func TestOnlyQuestionsPass(t *testing.T) {
 		{"an update", question(t, update, "a.test.", dnsmessage.TypeSOA, dnsmessage.ClassINET), dnsmessage.RCodeNotImplemented},
 		{"a transfer", question(t, 0, "a.test.", dnsmessage.TypeAXFR, dnsmessage.ClassINET), dnsmessage.RCodeRefused},
 		{"an incremental transfer", question(t, 0, "a.test.", incremental, dnsmessage.ClassINET), dnsmessage.RCodeRefused},
+		{"a negotiation of keys", question(t, 0, "a.test.", keys, dnsmessage.ClassINET), dnsmessage.RCodeRefused},
+		{"mail boxes", question(t, 0, "a.test.", mail, dnsmessage.ClassINET), dnsmessage.RCodeRefused},
 		{"a version", question(t, 0, "version.bind.", dnsmessage.TypeTXT, chaos), dnsmessage.RCodeRefused},
 		{"no question", question(t, 0, "", 0, 0), dnsmessage.RCodeFormatError},
 		{"half a question", question(t, 0, "a.test.", dnsmessage.TypeA, dnsmessage.ClassINET)[:15], dnsmessage.RCodeFormatError},

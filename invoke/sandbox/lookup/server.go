@@ -179,9 +179,12 @@ func (s *Server) reply(network string, message []byte) []byte {
 
 // admit returns the question of a message if it is one that a look-up has. To a
 // resolver on the host's loopback the forwarder is a local program, which may be
-// allowed more than to ask: updates and transfers of zones don't pass.
+// allowed more than to ask: updates, transfers of zones and negotiations of keys
+// don't pass.
 func admit(parser *dnsmessage.Parser, header dnsmessage.Header) (dnsmessage.Question, dnsmessage.RCode) {
-	const incrementalTransfer = 251 // RFC 1995
+	// Types that are no data, but for "any": TKEY, TSIG, IXFR, AXFR, MAILB, MAILA
+	// (RFC 6895, section 3.1).
+	const firstMeta, lastMeta = 249, 254
 	if header.OpCode != 0 {
 		return dnsmessage.Question{}, dnsmessage.RCodeNotImplemented
 	}
@@ -190,7 +193,7 @@ func admit(parser *dnsmessage.Parser, header dnsmessage.Header) (dnsmessage.Ques
 		return dnsmessage.Question{}, dnsmessage.RCodeFormatError
 	}
 	q := questions[0]
-	if q.Class != dnsmessage.ClassINET || q.Type == dnsmessage.TypeAXFR || q.Type == incrementalTransfer {
+	if q.Class != dnsmessage.ClassINET || q.Type >= firstMeta && q.Type <= lastMeta {
 		return q, dnsmessage.RCodeRefused
 	}
 	return q, dnsmessage.RCodeSuccess
