@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # command:package. What thaw itself needs to run is marked in the README; the
 # rest are peers that the tests compare with and clients that they drive.
 wanted=(
-	fsck.erofs:erofs-utils crun:crun runc:runc umoci:umoci skopeo:skopeo buildah:buildah
+	fsck.erofs:erofs-utils crun:crun runc:runc umoci:umoci skopeo:skopeo buildah:buildah podman:podman
 	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs npm:npm python3:python3
 	setfattr:attr setcap:libcap2-bin zstd:zstd jq:jq gcc:gcc make:make
 	dpkg-deb:dpkg curl:curl memcached:memcached nginx:nginx-light caddy:caddy openssl:openssl

@@ -42,7 +42,7 @@ func newMetrics() *metrics {
 		}, []string{"phase"}),
 	}
 	m.failures = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "thaw_request_failures_total", Help: "Requests answered 5xx, by surface (lambda, registry, ecr, admin) and kind of error.",
+		Name: "thaw_request_failures_total", Help: "Requests that failed for the host's sake, by surface (lambda, registry, ecr, admin) and kind of error.",
 	}, []string{"surface", "kind"})
 	m.registry.MustRegister(m.invocations, m.duration, m.starts, m.failures,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -22,7 +22,7 @@ func (q *request) getBlob() error {
 	}
 	blob, err := repo.OpenBlob(h)
 	if err != nil {
-		return err
+		return q.found(err, CodeBlobUnknown)
 	}
 	defer blob.Close() // only read
 	header := q.w.Header()

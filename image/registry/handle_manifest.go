@@ -22,7 +22,13 @@ func (q *request) getManifest() error {
 	}
 	m, err := repo.Manifest(q.ref)
 	if err != nil {
-		return err
+		return q.found(err, CodeManifestUnknown)
+	}
+	if q.asksToPush() {
+		looks := maxLooks
+		if err := q.found(repo.whole(m, &looks), CodeManifestUnknown); err != nil {
+			return err
+		}
 	}
 	header := q.w.Header()
 	header.Set("Content-Type", m.MediaType)

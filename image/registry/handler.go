@@ -284,8 +284,7 @@ func (q *request) fail(err error) {
 		message = thaw.Tell(err)
 	}
 	if status >= http.StatusInternalServerError && q.r.Context().Err() == nil {
-		q.info.Err = err
-		q.store.options.Log.Error("registry: request failed", "request", q.info.ID, "method", q.r.Method, "path", q.r.URL.Path, "tenant", q.id.Tenant, "err", err)
+		q.hostFault(err)
 	}
 	if status == http.StatusUnauthorized {
 		q.w.Header().Set("WWW-Authenticate", `Basic realm="thaw"`)

@@ -5,6 +5,7 @@ package registry
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -183,7 +184,8 @@ func (w *Writer) checkNamed(doc document) error {
 }
 
 // Manifest describes what a tag or digest stands for, or returns
-// MANIFEST_UNKNOWN; DIGEST_INVALID is for a malformed digest.
+// MANIFEST_UNKNOWN; DIGEST_INVALID is for a malformed digest. Of one that is lost
+// it returns the digest too.
 func (r *Repo) Manifest(tagOrDigest string) (Manifest, error) {
 	var h v1.Hash
 	var err error
@@ -198,7 +200,7 @@ func (r *Repo) Manifest(tagOrDigest string) (Manifest, error) {
 	m := Manifest{Digest: h, path: r.manifestPath(h)}
 	header, _, err := m.read(false)
 	if isNotExist(err) {
-		return Manifest{}, r.gone(m.path, h, CodeManifestUnknown, "repository %q has no manifest %s", r.name, h)
+		return m, r.gone(m.path, h, CodeManifestUnknown, "repository %q has no manifest %s", r.name, h)
 	}
 	if err != nil {
 		return Manifest{}, diskError("read "+h.String(), err)
@@ -303,9 +305,11 @@ func (r *Repo) tagNames() ([]string, error) {
 type Image struct {
 	Manifest
 	Tags []string
+	Lost error // says that the manifest is lost; then only Digest and Tags are known
 }
 
-// Images lists the repository's manifests, ordered by digest.
+// Images lists the repository's manifests, ordered by digest, and among them those
+// that only their tags are left of.
 func (r *Repo) Images() ([]Image, error) {
 	digests, err := r.manifestDigests()
 	if err != nil {
@@ -325,7 +329,14 @@ func (r *Repo) Images() ([]Image, error) {
 			return nil, err
 		}
 		images = append(images, Image{Manifest: m, Tags: tags[h]})
+		delete(tags, h)
 	}
+	for h, names := range tags {
+		if m, err := r.Manifest(h.String()); PushMends(err) {
+			images = append(images, Image{Manifest: m, Tags: names, Lost: err})
+		}
+	}
+	slices.SortFunc(images, func(a, b Image) int { return cmp.Compare(a.Digest.String(), b.Digest.String()) })
 	return images, nil
 }
 
@@ -366,7 +377,7 @@ func (w *Writer) DeleteManifest(h v1.Hash) error {
 	lock.Lock()
 	defer lock.Unlock()
 	m, err := w.Manifest(h.String())
-	if err != nil {
+	if err != nil && !PushMends(err) {
 		return err
 	}
 	tags, err := w.tagsByDigest()

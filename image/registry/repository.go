@@ -170,7 +170,7 @@ func (w *Writer) createLocked(settings Settings) (Repository, error) {
 	}
 	temp := w.store.disk.tempPath("repo")
 	err = func() error {
-		for _, dir := range []string{"", "blobs", "manifests", "tags", "referrers"} {
+		for _, dir := range append([]string{""}, folders...) {
 			if err := os.Mkdir(filepath.Join(temp, dir), dirPerm); err != nil {
 				return err
 			}
@@ -198,10 +198,20 @@ func (w *Writer) makeOwnerDir() error {
 	return makeDir(w.store.ownerDir(w.owner))
 }
 
+// folders are those of a repository.
+var folders = []string{"blobs", "manifests", "tags", "referrers"}
+
 // ensure makes the repository where it is missing: it comes with its first blob or
-// manifest.
+// manifest. A folder of it that is lost is made again, for what is pushed.
 func (w *Writer) ensure() error {
-	if err := w.exists(); CodeOf(err) != CodeNameUnknown {
+	err := w.exists()
+	if err == nil {
+		for _, folder := range folders {
+			err = errors.Join(err, makeDir(filepath.Join(w.dir, folder)))
+		}
+		return diskError("mend "+w.name, err)
+	}
+	if CodeOf(err) != CodeNameUnknown {
 		return err
 	}
 	if _, err := w.Create(Settings{}); err != nil && CodeOf(err) != CodeNameExists {

@@ -5,7 +5,6 @@ package source
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -27,22 +26,17 @@ type pushTransport struct {
 
 // RoundTrip implements [http.RoundTripper]. It keeps to the scheme: with
 // addresses that look local the library falls back from HTTPS to plain HTTP, with
-// the credentials. And it has a layer sent again that the registry can't say
-// whether it has: ours answers so for one that it has lost.
+// the credentials.
 func (t pushTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != t.scheme {
 		return nil, thaw.Errorf(op, thaw.Denied, "%s is asked by %s only", r.URL.Host, t.scheme)
 	}
-	resp, err := t.RoundTripper.RoundTrip(r)
-	if err == nil && r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/blobs/") && resp.StatusCode == http.StatusInternalServerError {
-		resp.StatusCode, resp.Status = http.StatusNotFound, "404 Not Found"
-	}
-	return resp, err
+	return t.RoundTripper.RoundTrip(r)
 }
 
 // Push writes an image that [LoadLocal] opened to a registry, whole: with its
 // non-distributable layers, without which it can't be run, and with layers that
-// the registry has lost although it has the manifest. The library by itself
+// were deleted in the registry although it has the manifest. The library by itself
 // leaves out both. It speaks only scheme, "http" or "https". A channel of progress among the options is left open.
 func Push(ctx context.Context, scheme string, ref name.Reference, image v1.Image, options ...remote.Option) error {
 	pusher, err := remote.NewPusher(append(options, remote.WithContext(ctx), remote.WithNondistributable, remote.WithUserAgent("thaw"),

@@ -45,12 +45,15 @@ type server struct {
 	t     *testing.T
 	store *registry.Store
 	home  string
+	dir   string // of the store
+	log   bytes.Buffer
 }
 
 func start(t *testing.T) *server {
 	t.Helper()
 	o := registry.DefaultOptions(t.TempDir())
-	o.Log = slog.New(slog.DiscardHandler)
+	s := &server{t: t, home: t.TempDir(), dir: o.Dir}
+	o.Log = slog.New(slog.NewTextHandler(&s.log, nil))
 	store, err := registry.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +79,7 @@ func start(t *testing.T) *server {
 			}
 			return "", "", thaw.Errorf("identify", thaw.Denied, "unknown key")
 		}}))
-	s := &server{Server: httptest.NewServer(mux), t: t, store: store, home: t.TempDir()}
+	s.Server, s.store = httptest.NewServer(mux), store
 	t.Cleanup(s.Close)
 	return s
 }

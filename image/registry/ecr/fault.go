@@ -86,9 +86,14 @@ func (h *handler) explain(r *http.Request, err error) (int, *problem) {
 		return http.StatusForbidden, &problem{Type: code, Message: message}
 	}
 	if r.Context().Err() == nil {
-		info := request.Of(r.Context())
-		info.Err = err
-		h.Log.Error("ecr: request failed", "request", info.ID, "tenant", info.Tenant, "target", r.Header.Get("X-Amz-Target"), "err", err)
+		h.hostFault(r, err)
 	}
 	return http.StatusInternalServerError, &problem{Type: "ServerException", Message: "the registry failed; try again"}
+}
+
+// hostFault logs and counts a request's failure for the host's sake.
+func (h *handler) hostFault(r *http.Request, err error) {
+	info := request.Of(r.Context())
+	info.Err = err
+	h.Log.Error("ecr: request failed", "request", info.ID, "tenant", info.Tenant, "target", r.Header.Get("X-Amz-Target"), "err", err)
 }

@@ -96,6 +96,9 @@ func (c *call) describeImages(in imagesInput) (any, error) {
 	}
 	details := []imageDetail{}
 	for _, image := range images {
+		if image.Lost != nil {
+			return nil, image.Lost
+		}
 		details = append(details, imageDetail{
 			repositoryRef:          c.ref(in.RepositoryName),
 			ImageDigest:            image.Digest.String(),
@@ -135,12 +138,27 @@ func (c *call) pick(in imagesInput, images []registry.Image) ([]registry.Image, 
 				(id.ImageTag == "" || slices.Contains(image.Tags, id.ImageTag))
 		})
 		if i < 0 {
+			if err := c.lost(in.repositoryRef, id); err != nil {
+				return nil, err
+			}
 			return nil, fault("ImageNotFoundException", "The image with imageId {imageDigest:'%s', imageTag:'%s'} does not exist within the repository with name '%s' in the registry with id '%s'",
 				orNull(id.ImageDigest), orNull(id.ImageTag), in.RepositoryName, c.tenant)
 		}
 		picked = append(picked, images[i])
 	}
 	return picked, nil
+}
+
+// lost is the error of an image that is not listed since it is lost, or nil.
+func (c *call) lost(ref repositoryRef, id imageID) error {
+	r, err := c.reader(ref)
+	if err != nil {
+		return err
+	}
+	if _, _, err = find(r, id); registry.PushMends(err) {
+		return err
+	}
+	return nil
 }
 
 func orNull(s string) string {
@@ -212,7 +230,7 @@ func find(r *registry.Repo, id imageID) (registry.Manifest, *imageFailure, error
 	if registry.CodeOf(err) == registry.CodeManifestUnknown {
 		return m, failed(id, "ImageNotFound", "Requested image not found"), nil
 	}
-	if err == nil && id.ImageDigest != "" && m.Digest.String() != id.ImageDigest {
+	if (err == nil || registry.PushMends(err)) && id.ImageDigest != "" && m.Digest.String() != id.ImageDigest {
 		return m, failed(id, "ImageTagDoesNotMatchDigest", "the tag stands for another digest"), nil
 	}
 	return m, nil, err
@@ -263,6 +281,9 @@ func (c *call) batchDeleteImage(in imagesInput) (any, error) {
 	deleted, failures := []imageID{}, []imageFailure{}
 	for _, id := range in.ImageIDs {
 		m, failure, err := find(&w.Repo, id)
+		if registry.PushMends(err) {
+			err = nil // what is lost is deleted like anything else
+		}
 		if err == nil && failure == nil {
 			var gone []imageID
 			gone, failure, err = remove(w, m, id)
@@ -361,6 +382,9 @@ func (c *call) refuseSame(w *registry.Writer, in putImageInput) error {
 		return err
 	}
 	m, failure, err := find(&w.Repo, imageID{h.String(), in.ImageTag})
+	if registry.PushMends(err) {
+		return nil // it is being pushed
+	}
 	if err != nil || failure != nil {
 		return err
 	}

@@ -54,13 +54,26 @@ func (c *call) batchCheckLayerAvailability(in layersInput) (any, error) {
 		switch {
 		case err == nil:
 			layers = append(layers, layer{LayerDigest: text, LayerAvailability: "AVAILABLE", LayerSize: n, MediaType: "application/vnd.docker.image.rootfs.diff.tar.gzip"})
-		case registry.CodeOf(err) == registry.CodeBlobUnknown:
+		case registry.CodeOf(err) == registry.CodeBlobUnknown, c.toPush(in.repositoryRef, err):
 			layers = append(layers, layer{LayerDigest: text, LayerAvailability: "UNAVAILABLE"})
 		default:
 			return nil, err
 		}
 	}
 	return map[string]any{"layers": layers, "failures": failures}, nil
+}
+
+// toPush reports whether err is a loss that the caller may mend by a push, and
+// then logs and counts it: this is how clients ask what they need to push.
+func (c *call) toPush(ref repositoryRef, err error) bool {
+	if !registry.PushMends(err) {
+		return false
+	}
+	if _, refused := c.writer(ref); refused != nil {
+		return false
+	}
+	c.hostFault(c.r, err)
+	return true
 }
 
 // initiateLayerUpload begins an upload. ECR's API never makes a repository on
