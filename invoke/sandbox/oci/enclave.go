@@ -140,6 +140,20 @@ func (e *enclave) furnishView(view cgroup.View) error {
 	return nil
 }
 
+// null opens a null device that nobody else has. crun gives what it gets as
+// standard streams to the container's root, and the host's own would be its.
+func (e *enclave) null() (null *os.File, err error) {
+	path := filepath.Join(e.view, "null")
+	err = e.do(func() error {
+		if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(devices["null"])); err != nil {
+			return err
+		}
+		null, err = os.OpenFile(path, os.O_RDWR, 0)
+		return err
+	})
+	return null, err
+}
+
 func (e *enclave) dev() string    { return filepath.Join(e.view, "dev") }
 func (e *enclave) cgroup() string { return filepath.Join(e.view, "cgroup") }
 

@@ -82,17 +82,17 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	if l.program, err = pid1.Seal(config.Init); err != nil {
 		return l, err
 	}
-	if l.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
-		return l, thaw.Wrap("oci: new", err)
-	}
 	if config.NAT != nil {
 		if l.nat, err = network.OpenNAT(config.Instance, *config.NAT); err != nil {
 			return l, err
 		}
 	}
 	hybrid := l.runtime.crun && l.groups.Kind() == "v1"
-	l.enclave, err = openEnclave(filepath.Join(l.dir, "view"), l.groups, hybrid)
-	return l, err
+	if l.enclave, err = openEnclave(filepath.Join(l.dir, "view"), l.groups, hybrid); err != nil {
+		return l, err
+	}
+	l.null, err = l.enclave.null()
+	return l, thaw.Wrap("oci: new", err)
 }
 
 // makeFolders makes the instance's folders. The sandboxes' users, who are

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"thaw.dev/thaw/invoke/sandbox"
 )
 
@@ -49,6 +51,8 @@ func testSees(t *testing.T, h *harness) {
 	}
 	if f := strings.Fields(v.UIDMap); len(f) != 3 || f[0] != "0" || f[1] == "0" || v.UIDMap != v.GIDMap {
 		t.Errorf("ids are mapped %q and %q", v.UIDMap, v.GIDMap)
+	} else if owner := ownerOf(t, "/dev/null"); owner == f[1] {
+		t.Errorf("the host's /dev/null belongs to user %s, which is root inside", owner)
 	}
 	for _, path := range []string{"/dev/shm", "/dev/pts", "/dev/mem"} {
 		if v.Paths[path] != "ENOENT" {
@@ -74,6 +78,16 @@ func testSees(t *testing.T, h *harness) {
 	for _, m := range v.Mounts {
 		checkMount(t, m)
 	}
+}
+
+// ownerOf returns the user that a file of the host belongs to.
+func ownerOf(t *testing.T, path string) string {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(int(stat.Uid))
 }
 
 // checkMount checks one line "point type options" of a sandbox's mounts.
