@@ -282,7 +282,7 @@ func TestOOMKillsAreCounted(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(root, "a"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		m := NewMeter(&Group{h: h(root), rel: "a"})
+		m := NewMeter(&Group{h: h(root), rel: "a"}, 0)
 		if n := m.OOMKills(); n != 0 {
 			t.Errorf("%s: %d before there is a file", file, n)
 		}
@@ -297,6 +297,33 @@ func TestOOMKillsAreCounted(t *testing.T) {
 			}
 			m.Close()
 		}
+	}
+}
+
+// TestWritesHideNoMoreThanTheirDisk: a process that has written a disk over and
+// over still tells of a peak of its memory.
+func TestWritesHideNoMoreThanTheirDisk(t *testing.T) {
+	const peak, disk, over = int64(64 << 30), int64(1 << 20), 8
+	root := t.TempDir()
+	group := filepath.Join(root, "a")
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range over {
+		touch(t, root, "file", strings.Repeat("x", int(disk)))
+	}
+	if wrote, ok := written(os.Getpid()); !ok || wrote < over*disk {
+		t.Skipf("%s is in memory: %d bytes written", root, wrote)
+	}
+	for file, text := range map[string]string{
+		"cgroup.procs": strconv.Itoa(os.Getpid()), "memory.current": "7000", "memory.peak": strconv.FormatInt(peak, 10),
+		"memory.stat": "file 0\n", "memory.events": "oom_kill 0\n",
+	} {
+		touch(t, group, file, text)
+	}
+	got, err := NewMeter(&Group{h: &v2{root: root}, rel: "a"}, disk).Peak()
+	if err != nil || got != peak-disk {
+		t.Errorf("%d, %v, want %d", got, err, peak-disk)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // which says nothing of what the processes need. It is safe for concurrent use.
 type Meter struct {
 	group *Group
+	disk  int64 // what the files that the group's processes write can take at most
 
 	mu       sync.Mutex
 	peak     int64
@@ -30,14 +31,16 @@ type Meter struct {
 	oomKills int64 // as last read
 }
 
-// NewMeter returns a meter of g.
-func NewMeter(g *Group) *Meter { return &Meter{group: g} }
+// NewMeter returns a meter of g, whose processes can write files of disk bytes
+// together.
+func NewMeter(g *Group, disk int64) *Meter { return &Meter{group: g, disk: disk} }
 
 // Peak returns the most bytes seen so far: of what is charged to the group
 // now, of the kernel's own peak, both less the page cache that is charged now,
 // and of the resident set that one of its processes has, or had at most. What
 // the processes wrote to files may have been page cache at those peaks, or
-// mapped, and be gone now: so much less of them counts. v1 does not tell the
+// mapped, and be gone now: so much less of them counts, but not more than they
+// have room for. v1 does not tell the
 // inodes of such files from other memory of the kernel, so none of that counts
 // then.
 func (m *Meter) Peak() (int64, error) {
@@ -56,7 +59,7 @@ func (m *Meter) Peak() (int64, error) {
 		changed, ok := written(pid)
 		wrote, known = wrote+changed, known && ok
 	}
-	m.wrote = max(m.wrote, wrote)
+	m.wrote = min(max(m.wrote, wrote), m.disk)
 	notOurs := use.Cache
 	if m.wrote > 0 {
 		notOurs += use.Kernel // which may be the inodes of /tmp
