@@ -3,7 +3,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,8 +91,8 @@ func TestSignalsThatEndNothing(t *testing.T) {
 }
 
 // TestStopAllAtOnce sends SIGTERM to all processes at once, as systemd does: what
-// is in flight finishes, reads of what is not cached included, and nothing is
-// left.
+// is in flight finishes, reads of what is not cached included, nothing is
+// left, and nobody who follows a log holds the end up.
 func TestStopAllAtOnce(t *testing.T) {
 	w := newLossWorld(t)
 	ctx := t.Context()
@@ -113,6 +117,13 @@ func TestStopAllAtOnce(t *testing.T) {
 		text, err := w.Thaw(ctx, "logs", "sleep")
 		return err == nil && strings.Count(text, "START") == 2
 	})
+	follower := w.follow("sleep")
+	running.Go(func() {
+		defer follower.Close()
+		if text, err := io.ReadAll(follower); err != nil || strings.Count(string(text), "START") != 2 {
+			t.Errorf("who follows a log read %v %s", err, text)
+		}
+	})
 	for _, pid := range []int{w.pidOf("loader"), w.pidOf("holder"), w.PID()} {
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -123,10 +134,30 @@ func TestStopAllAtOnce(t *testing.T) {
 	if !strings.HasSuffix(w.Log.String(), "msg=stopped\n") {
 		t.Error("the server did not end well")
 	}
+	if strings.Contains(w.Log.String(), "cut off") {
+		t.Error("a reader that follows a log held up the end")
+	}
 	census.check()
 	if err := w.Run(ctx); err != nil { // for the world's own end
 		t.Fatal(err)
 	}
+}
+
+// follow opens a function's log as thaw logs -f does.
+func (w *world) follow(function string) io.ReadCloser {
+	w.t.Helper()
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(w.Data, "run", "admin.sock"))
+	}}}
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://thaw/v1/tenants/default/functions/"+function+"/logs?follow=1", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return response.Body
 }
 
 // TestTooFewFiles starts a server that may not have as many files open as its

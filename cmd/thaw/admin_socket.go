@@ -131,7 +131,7 @@ func (n *node) ingestStatus(r *http.Request) (any, error) {
 }
 
 // streamLogs writes a function's log as text, and goes on with follow=1 until
-// the reader goes away.
+// the reader goes away, or the server stops and no invocation is waited for.
 func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 	account, err := n.tenant(r)
 	if err != nil {
@@ -151,6 +151,13 @@ func (n *node) streamLogs(w http.ResponseWriter, r *http.Request) {
 	_ = flush.Flush() // the reader shall know that it may wait
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	go func() {
+		select {
+		case <-n.drained:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	options := logs.ReadOptions{Follow: query.Get("follow") == "1", Last: tail, Since: since}
 	for event, err := range n.logs.Read(ctx, account.ID, function.Name, options) {
 		if err != nil {

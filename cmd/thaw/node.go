@@ -67,13 +67,14 @@ type node struct {
 	admin  net.Listener // metrics and health; nil without
 	socket net.Listener // the admin socket
 
+	drained chan struct{} // closed when the server stops and has answered its clients
 	closers []func(context.Context) error
 }
 
 // openNode opens everything and begins to listen; it serves nothing yet. When
 // it fails, what it opened is closed.
 func openNode(ctx context.Context, c *serveCmd, log *slog.Logger) (_ *node, err error) {
-	n := &node{cmd: c, log: log, metrics: newMetrics()}
+	n := &node{cmd: c, log: log, metrics: newMetrics(), drained: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -240,7 +241,7 @@ func (n *node) openControl(ctx context.Context) error {
 // running then may finish.
 func (n *node) serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	serve := func(l net.Listener, h http.Handler) {
+	serve := func(l net.Listener, h http.Handler, ended func()) {
 		if l == nil {
 			return
 		}
@@ -257,6 +258,7 @@ func (n *node) serve(ctx context.Context) error {
 		})
 		group.Go(func() error {
 			<-ctx.Done()
+			defer ended()
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cmd.DrainTime)
 			defer cancel()
 			if err := server.Shutdown(drain); err != nil {
@@ -268,8 +270,8 @@ func (n *node) serve(ctx context.Context) error {
 	}
 	group.Go(func() error { return n.registry.Run(ctx) })
 	group.Go(func() error { return n.watchOrigin(ctx) })
-	serve(n.public, n.publicHandler())
-	serve(n.admin, n.adminHandler())
-	serve(n.socket, n.socketHandler())
+	serve(n.public, n.publicHandler(), func() { close(n.drained) })
+	serve(n.admin, n.adminHandler(), func() {})
+	serve(n.socket, n.socketHandler(), func() {})
 	return group.Wait()
 }
