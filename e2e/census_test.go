@@ -68,8 +68,8 @@ func (c *census) check() {
 	}
 	left := pidsWhere(c.t, func(dir string) bool {
 		// The kernel gives a namespace's number away again: to the sandboxes of
-		// other servers, which their control groups tell.
-		if text, err := os.ReadFile(dir + "/cgroup"); err != nil || strings.Contains(string(text), ":/thaw/") {
+		// other servers, which their control groups tell, and to their processes.
+		if text, err := os.ReadFile(dir + "/cgroup"); err != nil || strings.Contains(string(text), ":/thaw/") || cared(dir) {
 			return false
 		}
 		for ns := range namespacesOf(filepath.Base(dir)) {
@@ -95,6 +95,22 @@ func (c *census) check() {
 		c.t.Errorf("loop devices are left: %v", left)
 	}
 	c.groups()
+}
+
+// cared reports whether a process has a parent of its own: those of a killed
+// server's, and their children, are left to process 1.
+func cared(dir string) bool {
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return true // it is gone
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // state, parent
+	fields := strings.Fields(rest)
+	if len(fields) < 2 || fields[1] == "1" {
+		return false
+	}
+	text, err := os.ReadFile("/proc/" + fields[1] + "/cgroup")
+	return err == nil && !strings.Contains(string(text), ":/thaw/")
 }
 
 // loopDevices are those whose file is, or was, below a folder.

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -37,7 +38,11 @@ func (w *world) mustFail(client *lambda.Client, name, when string) {
 		w.t.Errorf("%s: %+v, %v", when, out, err)
 		return
 	}
-	if id := answer.Response.Header.Get("X-Amzn-RequestId"); id == "" || !strings.Contains(w.Log.String(), id) {
+	id := answer.Response.Header.Get("X-Amzn-RequestId")
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(w.Log.String(), id) && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond) // the log comes by a pipe
+	}
+	if id == "" || !strings.Contains(w.Log.String(), id) {
 		w.t.Errorf("%s: the log does not name request %q", when, id)
 	}
 }

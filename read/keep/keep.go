@@ -67,6 +67,8 @@ type Objects struct {
 	life      context.Context //nolint:containedctx // reads behind end with it
 	stop      context.CancelFunc
 
+	settling sync.Mutex // held, before mu, while what is kept is made to agree with the far store
+
 	mu     sync.Mutex
 	files  *s3fifo.Cache[string, int64] // file name to size
 	puts   int                          // grows with each change: what is read behind meanwhile may be older
@@ -137,9 +139,10 @@ func (k *Objects) ReadObject(ctx context.Context, key string, off int64, n int) 
 		}
 		return data, nil
 	}
+	before := k.changes(0)
 	data, err := k.Objects.ReadObject(ctx, key, off, n)
 	if err == nil && (sort == Fixed || len(data) < n) {
-		k.put(name, data)
+		k.unlessChanged(before, func() { k.put(name, data) })
 	}
 	return data, err
 }
@@ -147,8 +150,10 @@ func (k *Objects) ReadObject(ctx context.Context, key string, off int64, n int) 
 // PutObject implements [thaw.Objects].
 func (k *Objects) PutObject(ctx context.Context, key string, data []byte) error {
 	err := k.Objects.PutObject(ctx, key, data)
-	k.changes(1)
 	if k.opts.Sort(key) == Replaced {
+		k.settling.Lock()
+		defer k.settling.Unlock()
+		k.changes(1)
 		name := fileName(Replaced, key, 0, 0)
 		k.forget(name)
 		if err == nil {
@@ -160,10 +165,24 @@ func (k *Objects) PutObject(ctx context.Context, key string, data []byte) error 
 
 // DeleteObject implements [thaw.Objects].
 func (k *Objects) DeleteObject(ctx context.Context, key string) error {
+	err := k.Objects.DeleteObject(ctx, key)
 	if k.opts.Sort(key) == Replaced {
+		k.settling.Lock()
+		defer k.settling.Unlock()
+		k.changes(1)
 		k.forget(fileName(Replaced, key, 0, 0))
 	}
-	return k.Objects.DeleteObject(ctx, key)
+	return err
+}
+
+// unlessChanged calls keep with what was read after so many changes, unless
+// there were more: it may be older than they.
+func (k *Objects) unlessChanged(before int, keep func()) {
+	k.settling.Lock()
+	defer k.settling.Unlock()
+	if k.changes(0) == before {
+		keep()
+	}
 }
 
 // fileName is the name of what is kept of an object, or of a range of a fixed one.
@@ -188,11 +207,10 @@ func (k *Objects) refresh(key string, n int, name string) {
 		defer func() { <-k.refreshes }()
 		data, err := k.Objects.ReadObject(k.life, key, 0, n)
 		switch {
-		case k.changes(0) != before:
 		case err == nil && len(data) < n:
-			k.put(name, data)
+			k.unlessChanged(before, func() { k.put(name, data) })
 		case thaw.KindOf(err) == thaw.NotFound:
-			k.forget(name)
+			k.unlessChanged(before, func() { k.forget(name) })
 		}
 	})
 }

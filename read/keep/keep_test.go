@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -24,6 +25,7 @@ type far struct {
 
 	away  atomic.Bool
 	reads atomic.Int64
+	after func() // runs when an object was read, before its reader has it; nil does nothing
 }
 
 var errAway = errors.New("away")
@@ -33,7 +35,11 @@ func (f *far) ReadObject(ctx context.Context, key string, off int64, n int) ([]b
 	if f.away.Load() {
 		return nil, errAway
 	}
-	return f.Mem.ReadObject(ctx, key, off, n)
+	data, err := f.Mem.ReadObject(ctx, key, off, n)
+	if f.after != nil {
+		f.after()
+	}
+	return data, err
 }
 
 func sort(key string) keep.Sort {
@@ -127,6 +133,30 @@ func TestAnotherWorkersChangeIsSeen(t *testing.T) {
 	}
 	if got, err := k.ReadObject(t.Context(), "replaced", 0, 100); thaw.KindOf(err) != thaw.NotFound {
 		t.Errorf("after its deletion: %q, %v", got, err)
+	}
+}
+
+// TestReadThatADeletionOvertakes is not kept, whether it was for a caller or behind.
+func TestReadThatADeletionOvertakes(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		f := &far{Mem: store.NewMem()}
+		k := open(t, f, t.TempDir(), 0)
+		if err := f.PutObject(t.Context(), "replaced", []byte("old")); err != nil {
+			t.Fatal(err)
+		}
+		if kept {
+			read(t, k, "replaced", 0, 100, "old")
+		}
+		deleted := make(chan error)
+		f.after = sync.OnceFunc(func() { deleted <- k.DeleteObject(t.Context(), "replaced") })
+		go func() { _, _ = k.ReadObject(t.Context(), "replaced", 0, 100) }()
+		if err := <-deleted; err != nil {
+			t.Fatal(err)
+		}
+		k.Close() // what is read behind has ended
+		if got, err := k.ReadObject(t.Context(), "replaced", 0, 100); thaw.KindOf(err) != thaw.NotFound {
+			t.Errorf("kept before %v: after its deletion: %q, %v", kept, got, err)
+		}
 	}
 }
 
