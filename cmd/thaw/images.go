@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/image/ingest"
@@ -50,7 +51,7 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, pinned s
 		if thaw.IsShortage(err) {
 			stage = "waiting for the host, which is short of disk, memory or descriptors"
 		}
-		m.log.Error("an image waits: it is tried again", "tenant", tenant, "ref", pinned, "stage", stage, "error", err)
+		m.log.Error("an image waits: it is tried again", "tenant", tenant, "ref", strings.TrimPrefix(pinned, "/"), "stage", stage, "error", err)
 		report(control.Progress{Stage: stage})
 	}, func() (err error) {
 		result, err = ingest.Run(ctx, img.Layers, img.Digest, o)
@@ -59,7 +60,7 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, pinned s
 	if err != nil {
 		return control.Prepared{}, err
 	}
-	m.log.Info("image ready", "tenant", tenant, "ref", pinned, "image", result.Image, "layerBytes", result.LayerBytes,
+	m.log.Info("image ready", "tenant", tenant, "ref", strings.TrimPrefix(pinned, "/"), "image", result.Image, "layerBytes", result.LayerBytes,
 		"chunks", result.Chunks, "new", result.NewChunks, "newBytes", result.NewBytes)
 	config := img.Config.Config
 	return control.Prepared{
