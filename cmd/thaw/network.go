@@ -16,7 +16,7 @@ type networkFlags struct {
 	Network    string   `help:"What functions reach: none (nothing but their Runtime API) or nat (the network beyond this host, over IPv4, and name servers)." enum:"none,nat" default:"none"`
 	Nameserver []string `help:"With --network nat: a name server that resolves the functions' names, in place of those that this host's /etc/resolv.conf names. May be repeated." placeholder:"IP"`
 	NATBlock   []string `name:"nat-block" help:"With --network nat: addresses that functions must not reach, besides this host, each other and link-local ones. May be repeated." placeholder:"CIDR"`
-	NATSubnet  string   `name:"nat-subnet" help:"With --network nat: the functions' own addresses, two for each sandbox. This host must reach nothing else by them, and each server needs a range of its own." default:"198.18.0.0/16" placeholder:"CIDR"`
+	NATSubnet  string   `name:"nat-subnet" help:"With --network nat: the functions' own addresses, two for each sandbox. This host must reach nothing else by them; servers that share it may share a range." default:"198.18.0.0/16" placeholder:"CIDR"`
 }
 
 // outbound reads the flags: how functions get out, and who resolves names for

@@ -3,6 +3,7 @@
 package network
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -35,6 +37,10 @@ type Config struct {
 // DefaultSubnet is half of the range that RFC 2544 reserves for tests of
 // network devices, and that no network routes.
 var DefaultSubnet = netip.MustParsePrefix("198.18.0.0/16")
+
+// maxPairs bounds the pairs of a large subnet: their numbers are in the names of
+// interfaces, which have 15 bytes.
+const maxPairs = 1_000_000
 
 // never are the ranges that no sandbox reaches.
 var never = []netip.Prefix{
@@ -77,7 +83,8 @@ func OpenNAT(instance string, config Config) (*NAT, error) {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(instance))
 	n := &NAT{config: config, prefix: fmt.Sprintf("th%06x-", h.Sum32()&0xffffff), used: map[int]bool{},
-		next: 1, size: 1 << (31 - config.Subnet.Bits())}
+		size: min(1<<(31-config.Subnet.Bits()), maxPairs)}
+	n.next = 1 + int(h.Sum32()%uint32(n.size-2)) // another server on this host begins elsewhere
 	n.filter = &filter{table: "thaw_" + instance, prefix: n.prefix, subnet: config.Subnet, blocked: append(append([]netip.Prefix{}, never...), config.Blocked...)}
 	if err := n.sweep(); err != nil {
 		return nil, thaw.Wrap(op, err)
@@ -106,12 +113,22 @@ func (n *NAT) sweep() error {
 	return errors.Join(errs...)
 }
 
-// links lists the interfaces of the host. The kernel gives up a list during which
-// an interface came or went, as they do with sandboxes, whoever's.
-func links() ([]netlink.Link, error) {
+// links lists the interfaces of the host.
+func links() ([]netlink.Link, error) { return whole(netlink.LinkList) }
+
+// taken reports whether an interface of the host has the address: that of another
+// server's sandbox, which would get the answers to this one's.
+func taken(host netip.Addr) (bool, error) {
+	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
+	return slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(host.AsSlice()) }), err
+}
+
+// whole returns a list of the kernel's, which gives one up during which an
+// interface came or went, as they do with sandboxes, whoever's.
+func whole[T any](get func() ([]T, error)) ([]T, error) {
 	const tries = 100
 	for try := 1; ; try++ {
-		list, err := netlink.LinkList()
+		list, err := get()
 		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == tries {
 			return list, err
 		}
@@ -142,14 +159,17 @@ func (n *NAT) Attach(ns *os.File) (*Lease, error) {
 			n.give(pair)
 			return nil, thaw.Wrap(op, err)
 		}
-		// An interface that the kernel has not yet removed has the name; its
-		// pair stays taken, since nothing else would try it again soon.
+		// An interface that the kernel has not yet removed has the name, or another
+		// server's has the address; the pair stays taken until one is found.
 		defer n.give(pair)
 	}
 }
 
 func (n *NAT) connect(pair int, ns *os.File) error {
 	host, guest := n.addresses(pair)
+	if used, err := taken(host); err != nil || used {
+		return cmp.Or(err, os.ErrExist)
+	}
 	name := fmt.Sprintf("%s%d", n.prefix, pair)
 	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns.Fd())}
 	if err := netlink.LinkAdd(link); err != nil {

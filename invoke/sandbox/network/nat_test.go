@@ -4,6 +4,8 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
+	"os"
 	"runtime"
 	"testing"
 
@@ -53,6 +55,50 @@ func TestListWhileInterfacesComeAndGo(t *testing.T) {
 	close(stop)
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestServersShareASubnet: two servers with one range give no address twice.
+func TestServersShareASubnet(t *testing.T) {
+	testkit.RequireRoot(t)
+	runtime.LockOSThread() // for good: the thread ends with the test, and the namespaces with it
+	var spaces []*os.File
+	for range 5 {
+		ns, err := netns.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := os.NewFile(uintptr(ns), "")
+		defer file.Close()
+		spaces = append(spaces, file)
+	}
+	var servers []*NAT // in the last of the namespaces, where this thread is now
+	for _, instance := range []string{"a", "b"} {
+		n, err := OpenNAT(instance, Config{Subnet: netip.MustParsePrefix("10.0.0.0/8")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.next = n.size - 4 // the longest names of interfaces, and the range's end
+		servers = append(servers, n)
+	}
+	for i := range 4 {
+		if _, err := servers[i%2].Attach(spaces[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	list, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if seen[a.IP.String()] {
+			t.Errorf("%s is on two interfaces", a.IP)
+		}
+		seen[a.IP.String()] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d addresses of 4 sandboxes: %v", len(seen), list)
 	}
 }
 
