@@ -43,11 +43,17 @@ func (c *census) note() {
 	}
 }
 
-// processes are those in the control groups of the server's sandboxes.
+// processes are those in the control groups of the server's sandboxes. One whose
+// group is gone has ended, and only waits for the machine's first process to look.
 func (c *census) processes() []string {
 	return pidsWhere(c.t, func(dir string) bool {
-		text, err := os.ReadFile(dir + "/cgroup")
-		return err == nil && strings.Contains(string(text), c.instance)
+		text, _ := os.ReadFile(dir + "/cgroup")
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, c.instance) && !strings.HasSuffix(line, " (deleted)\n") {
+				return true
+			}
+		}
+		return false
 	})
 }
 

@@ -24,7 +24,7 @@ import (
 // Images of one program take a second to build, those of Debian packages a
 // minute: a test waits for its own kind alone.
 var (
-	programs = builder("go-hello:1", "go-hello:2", "probe:1")
+	programs = builder("go-hello:1", "go-hello:2", "go-hello:3", "go-hello:4", "probe:1")
 	packages = builder("py-hello:1", "node-api:1", "web:1", "py-hello-probe:1")
 
 	// Of the family that deduplication is measured on: every kind, one with

@@ -273,5 +273,8 @@ func (n *node) serve(ctx context.Context) error {
 	serve(n.public, n.publicHandler(), func() { close(n.drained) })
 	serve(n.admin, n.adminHandler(), func() {})
 	serve(n.socket, n.socketHandler(), func() {})
+	group.Go(func() error {
+		return n.keepSocket(ctx, func(l net.Listener) { serve(l, n.socketHandler(), func() {}) })
+	})
 	return group.Wait()
 }

@@ -87,6 +87,7 @@ type Parent struct {
 	kind string
 
 	others []string // mount points of the hierarchies that are not ours
+	out    outside
 }
 
 // Open finds the mounted hierarchies, removes the groups and kills the
@@ -112,7 +113,10 @@ func Open(ctx context.Context, instance string) (*Parent, error) {
 			p.others = append(p.others, m.dir)
 		}
 	}
-	return p, p.clearOthers(ctx)
+	if err := p.clearOthers(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.makeOutside(mounts)
 }
 
 func open(ctx context.Context, h hierarchy, kind, instance string) (*Parent, error) {
@@ -197,7 +201,13 @@ func (p *Parent) Dirs(id string) map[string]string {
 }
 
 // Close removes the instance's groups; those of sandboxes must be gone.
-func (p *Parent) Close(ctx context.Context) error { return p.clear(ctx) }
+func (p *Parent) Close(ctx context.Context) error {
+	if p.out.unified != nil {
+		_ = p.out.unified.Close()
+		p.out.unified = nil
+	}
+	return p.clear(ctx)
+}
 
 // clear removes the parent with all that is below it, and kills what runs there.
 func (p *Parent) clear(ctx context.Context) error {
@@ -232,7 +242,8 @@ func (p *Parent) clear(ctx context.Context) error {
 }
 
 // clearOthers removes the instance's groups from the hierarchies that are not
-// ours: an OCI runtime makes them in every one. Nothing runs there any more.
+// ours: an OCI runtime makes them in every one, and what is outside is there. No
+// sandbox runs any more.
 func (p *Parent) clearOthers(ctx context.Context) error {
 	var dirs []string
 	for _, mount := range p.others {
@@ -240,6 +251,9 @@ func (p *Parent) clearOthers(ctx context.Context) error {
 	}
 	g := &Group{h: p.h, rel: p.rel}
 	err := g.await(ctx, "cgroup: clear", func() (bool, error) {
+		for _, dir := range dirs {
+			killOutside(filepath.Join(dir, outsideName))
+		}
 		err := rmdirs(dirs)
 		if errors.Is(err, syscall.EBUSY) {
 			return false, nil

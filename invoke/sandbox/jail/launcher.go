@@ -93,7 +93,18 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		}
 		l.pool.kind = sandbox.NetworkNAT
 	}
-	l.spawned.Go(l.spawner)
+	ready := make(chan error, 1)
+	l.spawned.Go(func() {
+		l.groups.Outside(func(err error) {
+			if ready <- err; err == nil {
+				l.spawner()
+			}
+		})
+	})
+	if err := <-ready; err != nil {
+		l.spawned.Wait()
+		return l, err
+	}
 	filling, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.filling.Go(func() { l.fill(filling) })
@@ -138,13 +149,13 @@ func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 	return s, nil
 }
 
-// obtain takes a living jail from the pool or makes one.
+// obtain takes a waiting jail from the pool or makes one.
 func (l *Launcher) obtain(ctx context.Context, kind sandbox.Network) (*prepared, error) {
 	for p := l.pool.take(kind); p != nil; p = l.pool.take(kind) {
-		if p.alive() {
+		if p.waits() {
 			return p, nil
 		}
-		l.log.Warn("jail: a waiting jail died", "slot", p.slot)
+		l.log.Warn("jail: a waiting jail died or was stopped: it is replaced", "slot", p.slot)
 		if err := l.release(ctx, p); err != nil {
 			l.log.Error("jail: release", "err", err)
 		}

@@ -7,7 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
@@ -110,8 +111,13 @@ func (p *prepared) mountTmp(store *tmpdisk.Store, spec sandbox.Spec) (mount *os.
 	return p.tmp.Mount(p.userns)
 }
 
-// alive reports whether init still waits.
-func (p *prepared) alive() bool { return p.process.Signal(syscall.Signal(0)) == nil }
+// waits reports whether init still waits: it has neither ended nor been stopped
+// (SIGSTOP), which the start would wait for.
+func (p *prepared) waits() bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.process.Pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo == 0
+}
 
 // release kills a jail and gives back all that it holds. It works on one that
 // was made in part.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
 
 	"thaw.dev/thaw"
@@ -42,10 +41,8 @@ func (l *Launcher) spawn(ctx context.Context, slot int, remote *os.File) (*os.Pr
 
 // spawner clones every init from one thread that lives as long as the
 // launcher. The kernel sends the parent-death signal when the thread that
-// cloned ends, not the process, and Go ends threads that a goroutine left
-// locked.
+// cloned ends, not the process.
 func (l *Launcher) spawner() {
-	runtime.LockOSThread()
 	for {
 		select {
 		case r := <-l.spawns:
@@ -65,7 +62,7 @@ func (l *Launcher) clone(slot int, remote *os.File) (*os.Process, error) {
 		// garbage worth collecting.
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
 		Files: []*os.File{l.null, l.null, l.null, remote},
-		Sys: &syscall.SysProcAttr{
+		Sys: l.groups.Born(&syscall.SysProcAttr{
 			Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC |
 				syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
 			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
@@ -73,6 +70,6 @@ func (l *Launcher) clone(slot int, remote *os.File) (*os.Process, error) {
 			Credential: &syscall.Credential{Uid: 0, Gid: 0},
 			Pdeathsig:  syscall.SIGKILL,
 			Setsid:     true,
-		},
+		}),
 	})
 }

@@ -131,7 +131,7 @@ func (c *container) run() error {
 func (l *Launcher) command(files []*os.File, log string, command ...string) (process *os.Process, err error) {
 	err = l.enclave.do(func() (err error) {
 		process, err = os.StartProcess(l.runtime.path, l.runtime.args(log, command...), &os.ProcAttr{
-			Dir: "/", Env: environ(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+			Dir: "/", Env: environ(), Files: files, Sys: l.groups.Born(&syscall.SysProcAttr{Setsid: true}),
 		})
 		return err
 	})

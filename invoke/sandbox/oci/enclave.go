@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,9 +41,10 @@ var (
 func openEnclave(view string, groups *cgroup.Parent, withoutUnified bool) (*enclave, error) {
 	e := &enclave{view: view, calls: make(chan func())}
 	ready := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		err := e.enter(withoutUnified)
+	go groups.Outside(func(err error) {
+		if err == nil {
+			err = e.enter(withoutUnified)
+		}
 		if err == nil {
 			err = e.furnish(groups)
 		}
@@ -52,7 +52,7 @@ func openEnclave(view string, groups *cgroup.Parent, withoutUnified bool) (*encl
 		for call := range e.calls {
 			call()
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		e.close()
 		return nil, thaw.Wrap("oci: mount namespace", err)

@@ -285,7 +285,11 @@ func (s *Store) room() (room int64, scarce string) {
 	held, promised := s.sum()
 	room = int64(1) << 62
 	var fs unix.Statfs_t
-	if unix.Statfs(s.config.Dir, &fs) == nil {
+	err := unix.Statfs(s.config.Dir, &fs)
+	if errors.Is(err, unix.ENOENT) && os.MkdirAll(s.config.Dir, 0o700) == nil { // removed by hand
+		err = unix.Statfs(s.config.Dir, &fs)
+	}
+	if err == nil {
 		all := int64(fs.Blocks) * fs.Bsize
 		kept := min(keptMost, max(keptLeast, all/keptPart))
 		room = int64(fs.Bavail)*fs.Bsize - promised - kept
