@@ -127,7 +127,7 @@ func TestServiceManagerStops(t *testing.T) {
 func (w *world) stopsWithItsUnit(u *unit) {
 	t, ctx := w.t, w.t.Context()
 	census := newCensus(t, w.Data)
-	client := w.create(ctx, "sleep", w.push("py-hello-probe:1", "sleep:v1"))
+	client := w.create(ctx, "sleep", w.push("probe:1", "sleep:v1"))
 	if _, err := client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
 		FunctionName: new("sleep"), Timeout: new(int32(20))}); err != nil {
 		t.Fatal(err)

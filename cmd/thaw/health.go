@@ -148,11 +148,6 @@ func (n *node) foldersReady(context.Context) error {
 			return err
 		}
 	}
-	for _, path := range []string{adminSocket(n.cmd.Data), n.ingestFolder()} {
-		if _, err := os.Stat(path); err != nil {
-			return thaw.Errorf("", thaw.Lost, "%w: restart the server, which makes it again", err)
-		}
-	}
 	return nil
 }
 

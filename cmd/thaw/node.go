@@ -205,9 +205,6 @@ func (n *node) openRegistry(ctx context.Context) error {
 	return err
 }
 
-// ingestFolder has the temporary files of preparations.
-func (n *node) ingestFolder() string { return filepath.Join(n.cmd.Data, "run", "ingest") }
-
 // openControl comes after the worker, which it tells what has changed.
 func (n *node) openControl(ctx context.Context) error {
 	egress, err := source.ParseEgress(n.cmd.AllowRegistry)
@@ -218,7 +215,7 @@ func (n *node) openControl(ctx context.Context) error {
 		Store: n.registry, Hosts: n.address.hosts(),
 		Credentials: n.logins.Get, Egress: egress,
 	})
-	temp := n.ingestFolder()
+	temp := filepath.Join(n.cmd.Data, "run", "ingest")
 	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
 		return err
 	}
