@@ -43,17 +43,11 @@ func (c *census) note() {
 	}
 }
 
-// processes are those in the control groups of the server's sandboxes. One whose
-// group is gone has ended, and only waits for the machine's first process to look.
+// processes are those in the control groups of the server's sandboxes.
 func (c *census) processes() []string {
 	return pidsWhere(c.t, func(dir string) bool {
-		text, _ := os.ReadFile(dir + "/cgroup")
-		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, c.instance) && !strings.HasSuffix(line, " (deleted)\n") {
-				return true
-			}
-		}
-		return false
+		text, err := os.ReadFile(dir + "/cgroup")
+		return err == nil && strings.Contains(string(text), c.instance)
 	})
 }
 
@@ -163,6 +157,9 @@ func namespacesOf(pid string) map[string]bool {
 	return found
 }
 
+// pidsWhere lists the processes for which is holds. One that has ended, and only
+// waits for its parent to look, keeps a control group and namespaces by name, but
+// is none.
 func pidsWhere(t *testing.T, is func(dir string) bool) []string {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
@@ -171,7 +168,8 @@ func pidsWhere(t *testing.T, is func(dir string) bool) []string {
 	}
 	var found []string
 	for _, dir := range dirs {
-		if is(dir) {
+		stat, _ := os.ReadFile(dir + "/stat")
+		if !strings.Contains(string(stat), ") Z ") && is(dir) {
 			found = append(found, filepath.Base(dir))
 		}
 	}

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"thaw.dev/thaw"
 )
 
@@ -80,7 +78,7 @@ func (p *Parent) Outside(f func(error)) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // for good: Go ends the thread with the goroutine
-		if unix.Gettid() == os.Getpid() {
+		if syscall.Gettid() == os.Getpid() {
 			p.Outside(f) // but never the first thread, so that it is held here meanwhile
 			runtime.UnlockOSThread()
 			return
@@ -93,7 +91,7 @@ func (p *Parent) Outside(f func(error)) {
 // moveThread moves the calling thread.
 func (p *Parent) moveThread() error {
 	for _, dir := range p.out.named {
-		if err := write(dir, "tasks", strconv.Itoa(unix.Gettid())); err != nil {
+		if err := write(dir, "tasks", strconv.Itoa(syscall.Gettid())); err != nil {
 			return thaw.Wrap("cgroup: outside", err)
 		}
 	}

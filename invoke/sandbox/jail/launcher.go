@@ -152,7 +152,7 @@ func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 // obtain takes a waiting jail from the pool or makes one.
 func (l *Launcher) obtain(ctx context.Context, kind sandbox.Network) (*prepared, error) {
 	for p := l.pool.take(kind); p != nil; p = l.pool.take(kind) {
-		if p.waits() {
+		if pid1.Waits(p.process) {
 			return p, nil
 		}
 		l.log.Warn("jail: a waiting jail died or was stopped: it is replaced", "slot", p.slot)

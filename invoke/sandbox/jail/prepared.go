@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
@@ -109,14 +107,6 @@ func (p *prepared) mountTmp(store *tmpdisk.Store, spec sandbox.Spec) (mount *os.
 		return nil, err
 	}
 	return p.tmp.Mount(p.userns)
-}
-
-// waits reports whether init still waits: it has neither ended nor been stopped
-// (SIGSTOP), which the start would wait for.
-func (p *prepared) waits() bool {
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PID, p.process.Pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
-	return err == nil && info.Signo == 0
 }
 
 // release kills a jail and gives back all that it holds. It works on one that

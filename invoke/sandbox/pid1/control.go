@@ -108,3 +108,11 @@ func (c Control) Close() {
 		_ = c.conn.Close()
 	}
 }
+
+// Waits reports whether init, a child of this process, still waits for an order: it
+// has neither ended nor been stopped (SIGSTOP), which a start would wait for.
+func Waits(init *os.Process) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, init.Pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo == 0
+}
