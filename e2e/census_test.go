@@ -24,11 +24,12 @@ type census struct {
 	data       string
 	instance   string
 	namespaces map[string]bool // that sandboxes had
+	held       map[string]bool // of which it keeps those that hold nothing else up: the kernel gives no other their numbers
 }
 
 func newCensus(t *testing.T, data string) *census {
 	sum := sha256.Sum256([]byte(data)) // as cmd/thaw names control groups and network tables
-	return &census{t: t, data: data, instance: hex.EncodeToString(sum[:6]), namespaces: map[string]bool{}}
+	return &census{t: t, data: data, instance: hex.EncodeToString(sum[:6]), namespaces: map[string]bool{}, held: map[string]bool{}}
 }
 
 // note remembers the namespaces of the sandboxes that there are now.
@@ -40,6 +41,24 @@ func (c *census) note() {
 				c.namespaces[ns] = true
 			}
 		}
+		c.hold(pid)
+	}
+}
+
+// hold keeps the pid and host name namespaces of a process until the test ends.
+func (c *census) hold(pid string) {
+	for _, kind := range []string{"pid", "uts"} {
+		path := "/proc/" + pid + "/ns/" + kind
+		ns, err := os.Readlink(path)
+		if err != nil || !c.namespaces[ns] || c.held[ns] {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			continue // it has ended
+		}
+		c.held[ns] = true
+		c.t.Cleanup(func() { _ = f.Close() })
 	}
 }
 
@@ -67,13 +86,8 @@ func (c *census) check() {
 		c.t.Errorf("processes are left in control groups: %v", left)
 	}
 	left := pidsWhere(c.t, func(dir string) bool {
-		// The kernel gives a namespace's number away again: to the sandboxes of
-		// other servers, which their control groups tell, and to their processes.
-		if text, err := os.ReadFile(dir + "/cgroup"); err != nil || strings.Contains(string(text), ":/thaw/") || cared(dir) {
-			return false
-		}
 		for ns := range namespacesOf(filepath.Base(dir)) {
-			if c.namespaces[ns] {
+			if c.held[ns] {
 				return true
 			}
 		}
