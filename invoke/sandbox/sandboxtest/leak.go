@@ -3,7 +3,6 @@
 package sandboxtest
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -63,14 +62,14 @@ func RunLeak(t *testing.T, launcher sandbox.Launcher, instance string, rounds in
 		cycle(i)
 	}
 	settle(t, launcher)
-	before := count(instance)
+	before := count(t, instance)
 	for i := range rounds {
 		cycle(i)
 	}
 	settle(t, launcher)
 	var now holdings
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if now = count(instance); now.within(before) {
+		if now = count(t, instance); now.within(before) {
 			return
 		}
 	}
@@ -97,11 +96,10 @@ func (h holdings) within(most holdings) bool {
 		h.groups <= most.groups && h.goroutines <= most.goroutines
 }
 
-func count(instance string) holdings {
+func count(t *testing.T, instance string) holdings {
 	var h holdings
 	fds, _ := os.ReadDir("/proc/self/fd")
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	h.descriptors, h.mounts = len(fds), bytes.Count(mounts, []byte("\n"))
+	h.descriptors, h.mounts = len(fds), mounts(t)
 	h.goroutines, h.groups = runtime.NumGoroutine(), groups(instance)
 	tasks, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, t := range tasks {
@@ -109,6 +107,24 @@ func count(instance string) holdings {
 		h.children += len(strings.Fields(string(text)))
 	}
 	return h
+}
+
+// mounts counts the host's mounts, but for those in folders of other tests,
+// which run meanwhile.
+func mounts(t *testing.T) int {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ := strings.Cut(t.Name(), "/")
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		at := strings.Fields(line)[4]
+		if !strings.HasPrefix(at, os.TempDir()+"/") || strings.HasPrefix(at, filepath.Join(os.TempDir(), name)) {
+			n++
+		}
+	}
+	return n
 }
 
 // groups counts the control groups of an instance, in every hierarchy.
