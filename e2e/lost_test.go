@@ -137,7 +137,7 @@ func TestAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := w.Thaw(ctx, "deploy", "new", layout+":probe:1")
-	if err == nil || strings.Contains(err.Error(), hostMarker) || !strings.Contains(err.Error(), "navailable") {
+	if err == nil || strings.Contains(err.Error(), hostMarker) || !strings.Contains(strings.ToUpper(err.Error()), "UNAVAILABLE") {
 		t.Errorf("deploying on a full disk: %v: %s", err, out)
 	}
 	for i := range 3 { // of which the database meets one
