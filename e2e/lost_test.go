@@ -5,8 +5,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,20 +48,7 @@ func (w *world) mustFail(client *lambda.Client, name, when string) {
 // ready is the status of /readyz, and its reasons.
 func (w *world) ready() (int, string) {
 	w.t.Helper()
-	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, readyURL.FindStringSubmatch(w.Log.String())[1], nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	return w.get(readyURL.FindStringSubmatch(w.Log.String())[1])
 }
 
 // TestWhatTheHostLost is told as the host's fault, by its readiness too, and heals

@@ -112,8 +112,14 @@ var withAdmin = []string{"--admin-listen", "127.0.0.1:0"}
 func (w *world) metrics() string {
 	w.t.Helper()
 	until(w.t.Context(), w.t, "the admin listener", func() bool { return adminAddress.MatchString(w.Log.String()) })
-	m := adminAddress.FindStringSubmatch(w.Log.String())
-	response, err := http.Get("http://" + m[1] + "/metrics") //nolint:noctx // a test's own server
+	_, text := w.get("http://" + adminAddress.FindStringSubmatch(w.Log.String())[1] + "/metrics")
+	return text
+}
+
+// get asks a server's admin listener, and returns the status and the body.
+func (w *world) get(url string) (int, string) {
+	w.t.Helper()
+	response, err := http.Get(url) //nolint:noctx // a test's own server
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -122,7 +128,7 @@ func (w *world) metrics() string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return string(text)
+	return response.StatusCode, string(text)
 }
 
 // TestFullDisk: with not a byte free on the disk of the data folder functions
