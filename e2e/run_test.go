@@ -118,6 +118,11 @@ func TestRunDoesNotGrow(t *testing.T) {
 	if _, err := w.Thaw(ctx, "rm", "f"); err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("one image had %v and %d mounts; now %v, %v", one, mounts, w.below(), mountsBelow(t, w.Data))
+		}
+	}()
 	w.waitFor("the removed function to be gone", func() bool {
 		drop()
 		return len(w.below()) < len(one) && len(mountsBelow(t, w.Data)) < mounts

@@ -21,6 +21,7 @@ import (
 	"thaw.dev/thaw/image/ingest"
 	"thaw.dev/thaw/image/registry"
 	"thaw.dev/thaw/image/source"
+	"thaw.dev/thaw/internal/fair"
 	"thaw.dev/thaw/internal/sqlitedb"
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/logs"
@@ -62,6 +63,7 @@ type node struct {
 	control  *control.Control
 	metrics  *metrics
 	traces   *traces
+	pools    []*fair.Pool // that tenants share, complete before anything is served
 
 	public net.Listener // the API and the registry
 	admin  net.Listener // metrics and health; nil without
@@ -231,6 +233,7 @@ func (n *node) openControl(ctx context.Context) error {
 		return err
 	}
 	n.onClose(n.control.Close)
+	n.share(n.control.Pools()...)
 	return nil
 }
 

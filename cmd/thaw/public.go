@@ -32,6 +32,7 @@ func (n *node) publicHandler() http.Handler {
 			return "AccessDeniedException", thaw.Tell(err)
 		},
 	})
+	n.share(repositories.Pools()...)
 	functions := api.New(api.Options{Auth: verifier, Control: n.control, Invoker: invoker{n.worker}, Log: n.log})
 	toRegistry, toECR, toLambda := n.observed(surfaceRegistry, images), n.observed(surfaceECR, repositories), n.observed(surfaceLambda, functions)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -6,11 +6,13 @@ package dnstest
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -31,17 +33,39 @@ type Server struct {
 func Start(address string, names map[string][]netip.Addr) (*Server, netip.AddrPort, error) {
 	s := &Server{names: names, asked: map[string]int{}}
 	var err error
-	if s.udp, err = net.ListenPacket("udp", address); err != nil {
-		return nil, netip.AddrPort{}, err
-	}
-	if s.tcp, err = net.Listen("tcp", s.udp.LocalAddr().String()); err != nil {
-		_ = s.udp.Close()
+	if s.udp, s.tcp, err = Listen(address); err != nil {
 		return nil, netip.AddrPort{}, err
 	}
 	go s.serveUDP()
 	go s.serveTCP()
 	return s, netip.MustParseAddrPort(s.udp.LocalAddr().String()), nil
 }
+
+// Listen opens one port by UDP and TCP. Of a port 0 the kernel chooses one that
+// is free by UDP; where that is taken by TCP, another is tried.
+func Listen(address string) (net.PacketConn, net.Listener, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, nil, err
+	}
+	for try := 1; ; try++ {
+		udp, err := net.ListenPacket("udp", address)
+		if err != nil {
+			return nil, nil, err
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		if err == nil {
+			return udp, tcp, nil
+		}
+		_ = udp.Close()
+		if port != "0" || !errors.Is(err, syscall.EADDRINUSE) || try == listenTries {
+			return nil, nil, err
+		}
+	}
+}
+
+// listenTries bounds how many ports [Listen] tries.
+const listenTries = 100
 
 // Close ends the server.
 func (s *Server) Close() {

@@ -23,9 +23,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 	"thaw.dev/thaw/internal/sqlitedb"
 )
 
@@ -98,8 +97,9 @@ type Options struct {
 	// request that caused it and may run when the name is in use again.
 	Retire func(ctx context.Context, tenant thaw.TenantID, name string)
 
-	// Prepares bounds the images prepared at once; 0 means 2: one is bound by
-	// the registry, two keep a core each busy with cutting and sealing.
+	// Prepares bounds the images prepared at once, by turns of tenants; 0 means
+	// 2: one is bound by the registry, two keep a core each busy with cutting and
+	// sealing.
 	Prepares int
 
 	// RetryDelay is the wait before the first repetition of a preparation
@@ -135,7 +135,7 @@ func (o *Options) setDefaults() {
 type Control struct {
 	options Options
 	targets targets
-	slots   *semaphore.Weighted // bounds preparations
+	slots   *fair.Pool // bounds preparations
 
 	work   context.Context //nolint:containedctx // the life of the preparations, which no call owns; ends with Close
 	cancel context.CancelCauseFunc
@@ -157,7 +157,8 @@ func Open(ctx context.Context, options Options) (*Control, error) {
 	if err := sqlitedb.Migrate(ctx, options.DB, "control", files); err != nil {
 		return nil, thaw.Wrap(op, err)
 	}
-	c := &Control{options: options, slots: semaphore.NewWeighted(int64(options.Prepares)), jobs: make(map[string]*job)}
+	c := &Control{options: options, jobs: make(map[string]*job),
+		slots: fair.New(fair.Options{Name: "preparations", Size: int64(options.Prepares)})}
 	c.targets.byName = make(map[key]*Target)
 	c.work, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	unfinished, err := c.unfinished(ctx)
@@ -191,6 +192,9 @@ func (c *Control) Close(ctx context.Context) error {
 		return thaw.Wrap("close control", ctx.Err())
 	}
 }
+
+// Pools returns what tenants share here.
+func (c *Control) Pools() []*fair.Pool { return []*fair.Pool{c.slots} }
 
 // Region returns the region that stands in ARNs.
 func (c *Control) Region() string { return c.options.Region }

@@ -55,10 +55,11 @@ func (c *Control) prepare(f *Function) {
 			defer c.mu.Unlock()
 			delete(c.jobs, next.Job)
 		}()
-		if err := c.slots.Acquire(ctx, 1); err != nil {
+		release, err := c.slots.Acquire(ctx, string(k.tenant), 1)
+		if err != nil {
 			return // closing, or deleted
 		}
-		defer c.slots.Release(1)
+		defer release()
 		prepared, err := c.run(ctx, k, next, j)
 		if err != nil && ctx.Err() != nil {
 			return // closing: the next start begins again; or deleted

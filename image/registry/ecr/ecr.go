@@ -24,6 +24,7 @@ import (
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/image/registry"
+	"thaw.dev/thaw/internal/fair"
 	"thaw.dev/thaw/internal/request"
 )
 
@@ -77,20 +78,25 @@ func IsRequest(r *http.Request) bool {
 	return strings.HasPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 }
 
-type handler struct {
+// Handler is the API, safe for concurrent use.
+type Handler struct {
 	Config
 	operations map[string]operation
-	large      chan struct{} // a token for each large request in memory
+	large      *fair.Pool // of large requests in memory
 }
 
-// New returns the API as an HTTP handler, safe for concurrent use.
-func New(c Config) http.Handler {
-	return &handler{Config: c, operations: operations(), large: make(chan struct{}, maxLarge)}
+// New returns the API.
+func New(c Config) *Handler {
+	return &Handler{Config: c, operations: operations(),
+		large: fair.New(fair.Options{Name: "ecr-bodies", Size: maxLarge, KeepFree: true})}
 }
+
+// Pools returns what tenants share here.
+func (h *Handler) Pools() []*fair.Pool { return []*fair.Pool{h.large} }
 
 // call is one request.
 type call struct {
-	*handler
+	*Handler
 	r      *http.Request
 	tenant thaw.TenantID
 	key    string // the access key of the signature
@@ -135,7 +141,7 @@ func operations() map[string]operation {
 }
 
 // ServeHTTP does the operation that the request's target names.
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.Header().Set("X-Amzn-Requestid", request.Of(r.Context()).ID)
 	out, err := h.serve(r)
@@ -151,7 +157,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // a client that has gone away is not our concern
 }
 
-func (h *handler) serve(r *http.Request) (any, error) {
+func (h *Handler) serve(r *http.Request) (any, error) {
 	name, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	do := h.operations[name]
 	if !ok || do == nil || r.Method != http.MethodPost {
@@ -164,12 +170,11 @@ func (h *handler) serve(r *http.Request) (any, error) {
 	info := request.Of(r.Context())
 	info.Tenant, info.Operation = string(tenant), name
 	if r.ContentLength < 0 || r.ContentLength > largeBodyBytes {
-		select {
-		case h.large <- struct{}{}:
-			defer func() { <-h.large }()
-		case <-r.Context().Done():
-			return nil, thaw.Wrap("ecr", r.Context().Err())
+		release, err := h.large.Acquire(r.Context(), string(tenant), 1)
+		if err != nil {
+			return nil, thaw.Wrap("ecr", err)
 		}
+		defer release()
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	if err != nil {
@@ -178,7 +183,7 @@ func (h *handler) serve(r *http.Request) (any, error) {
 	if len(body) > maxBodyBytes {
 		return nil, fault("InvalidParameterException", "the request has more than %d bytes", maxBodyBytes)
 	}
-	return do(&call{handler: h, r: r, tenant: tenant, key: key}, body)
+	return do(&call{Handler: h, r: r, tenant: tenant, key: key}, body)
 }
 
 // repositoryRef is what nearly every operation names.

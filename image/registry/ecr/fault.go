@@ -62,7 +62,7 @@ func typeOf(code registry.Code) string {
 
 // explain is the one place where an error becomes an answer. What failed on our
 // side is logged and not told.
-func (h *handler) explain(r *http.Request, err error) (int, *problem) {
+func (h *Handler) explain(r *http.Request, err error) (int, *problem) {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return http.StatusBadRequest, p
 	}
@@ -92,7 +92,7 @@ func (h *handler) explain(r *http.Request, err error) (int, *problem) {
 }
 
 // hostFault logs and counts a request's failure for the host's sake.
-func (h *handler) hostFault(r *http.Request, err error) {
+func (h *Handler) hostFault(r *http.Request, err error) {
 	info := request.Of(r.Context())
 	info.Err = err
 	h.Log.Error("ecr: request failed", "request", info.ID, "tenant", info.Tenant, "target", r.Header.Get("X-Amz-Target"), "err", err)

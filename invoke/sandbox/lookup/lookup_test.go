@@ -62,11 +62,7 @@ func (s *told) tell(name string, why error) {
 // and the address.
 func sandbox(t *testing.T, f *Forwarder, tell func(string, error)) (*net.Resolver, string) {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+	udp, tcp, err := dnstest.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
