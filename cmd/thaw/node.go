@@ -199,6 +199,7 @@ func (n *node) openRegistry(ctx context.Context) error {
 		return err
 	}
 	n.onClose(func(context.Context) error { return n.registry.Close() })
+	n.share(n.registry.Pools()...)
 	// Tokens must stay good over a restart, so their secret is derived from one
 	// that is kept.
 	mac := hmac.New(sha256.New, n.keys.SaltMaster())

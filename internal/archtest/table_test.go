@@ -21,7 +21,7 @@ var table = map[string]rule{
 	"image/flatten":           {local: []string{"", "format/erofs"}},
 	"image/ingest":            {local: []string{"", "format/chunk", "format/erofs", "format/manifest", "format/seal", "image/flatten"}, external: []string{"github.com/klauspost/compress"}},
 	"image/ingest/ingesttest": {local: []string{"", "format/chunk", "format/manifest", "format/seal", "image/ingest", "internal/testkit"}, external: []string{"golang.org/x/sys"}},
-	"image/registry":          {local: []string{"", "internal/request"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
+	"image/registry":          {local: []string{"", "internal/fair", "internal/request"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
 	"image/registry/ecr":      {local: []string{"", "image/registry", "internal/fair", "internal/request"}, external: []string{"github.com/google/go-containerregistry"}},
 	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sync"}},
 
