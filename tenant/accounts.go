@@ -51,7 +51,7 @@ type Accounts struct {
 	now func() time.Time
 
 	mu         sync.RWMutex
-	byKey      map[string]cached // by access key id
+	cache      map[string]cached // by what was asked
 	generation uint64            // counts invalidations, so that a reader can't store what one made stale
 }
 
@@ -70,7 +70,7 @@ func Open(ctx context.Context, db *sql.DB) (*Accounts, error) {
 	if err := sqlitedb.Migrate(ctx, db, "tenant", files); err != nil {
 		return nil, thaw.Wrap("open accounts", err)
 	}
-	return &Accounts{db: db, now: time.Now, byKey: make(map[string]cached)}, nil
+	return &Accounts{db: db, now: time.Now, cache: make(map[string]cached)}, nil
 }
 
 // Create makes an account with a fresh id and key. A name is 1 to 32 of a-z,
@@ -161,27 +161,8 @@ func (a *Accounts) ByID(ctx context.Context, id thaw.TenantID) (Account, error) 
 // [thaw.NotFound]. It answers from memory for a second after it asked the
 // database.
 func (a *Accounts) ByAccessKey(ctx context.Context, accessKeyID string) (Account, error) {
-	now := a.now()
-	a.mu.RLock()
-	hit, ok := a.byKey[accessKeyID]
-	generation := a.generation
-	a.mu.RUnlock()
-	if ok && now.Before(hit.until) {
-		return hit.account, nil
-	}
-	account, err := a.one(ctx, " WHERE access_key_id = ?", accessKeyID)
-	if err != nil {
-		return Account{}, thaw.Wrap("access key "+accessKeyID, err)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.generation == generation {
-		if len(a.byKey) >= cacheAccounts {
-			clear(a.byKey)
-		}
-		a.byKey[accessKeyID] = cached{account, now.Add(cacheFor)}
-	}
-	return account, nil
+	account, err := a.remembered(ctx, " WHERE access_key_id = ?", accessKeyID)
+	return account, thaw.Wrap("access key "+accessKeyID, err)
 }
 
 // Credential is [Accounts.ByAccessKey] in the form a verifier of signatures
@@ -191,11 +172,43 @@ func (a *Accounts) Credential(ctx context.Context, accessKeyID string) (secret s
 	return account.Secret, account.ID, err
 }
 
+// CurrentKey returns the id of a tenant's access key, or [thaw.NotFound], and
+// remembers it as [Accounts.ByAccessKey] does.
+func (a *Accounts) CurrentKey(ctx context.Context, id thaw.TenantID) (accessKeyID string, err error) {
+	account, err := a.remembered(ctx, " WHERE id = ?", string(id))
+	return account.AccessKeyID, thaw.Wrap("tenant "+string(id), err)
+}
+
+// remembered is one, from memory for a second.
+func (a *Accounts) remembered(ctx context.Context, where, value string) (Account, error) {
+	now := a.now()
+	a.mu.RLock()
+	hit, ok := a.cache[where+value]
+	generation := a.generation
+	a.mu.RUnlock()
+	if ok && now.Before(hit.until) {
+		return hit.account, nil
+	}
+	account, err := a.one(ctx, where, value)
+	if err != nil {
+		return Account{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.generation == generation {
+		if len(a.cache) >= cacheAccounts {
+			clear(a.cache)
+		}
+		a.cache[where+value] = cached{account, now.Add(cacheFor)}
+	}
+	return account, nil
+}
+
 func (a *Accounts) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.generation++
-	clear(a.byKey)
+	clear(a.cache)
 }
 
 func (a *Accounts) write(ctx context.Context, change func(*sql.Tx) error) error {

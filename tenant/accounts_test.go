@@ -117,10 +117,16 @@ func TestRotatedKeyIsRefused(t *testing.T) {
 		if _, err := a.ByAccessKey(t.Context(), old.AccessKeyID); err != nil {
 			t.Fatal(err)
 		}
+		if key, err := a.CurrentKey(t.Context(), old.ID); err != nil || key != old.AccessKeyID {
+			t.Fatalf("its key is %s, %v", key, err)
+		}
 	}
 	fresh, err := accounts.Rotate(t.Context(), "acme")
 	if err != nil || fresh.ID != old.ID || fresh.AccessKeyID == old.AccessKeyID || fresh.Secret == old.Secret {
 		t.Fatalf("rotated to %+v, %v", fresh, err)
+	}
+	if key, err := accounts.CurrentKey(t.Context(), old.ID); err != nil || key != fresh.AccessKeyID {
+		t.Errorf("after a rotation its key is %s, %v", key, err)
 	}
 	if _, err := accounts.ByAccessKey(t.Context(), old.AccessKeyID); thaw.KindOf(err) != thaw.NotFound {
 		t.Errorf("the old key still answers: %v", err)

@@ -41,7 +41,7 @@ func serveUntilKilled(dir string) {
 	}
 	store, err := registry.Open(options(dir))
 	fail(err)
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{7}, 32), lookup)
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{7}, 32), currentKey)
 	fail(err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	fail(err)
@@ -57,11 +57,7 @@ type child struct {
 
 func startChild(t *testing.T, dir string) *child {
 	t.Helper()
-	return startCommand(t, dir, exec.Command(os.Args[0]))
-}
-
-func startCommand(t *testing.T, dir string, cmd *exec.Cmd) *child {
-	t.Helper()
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -243,7 +239,7 @@ func checkWhole(t *testing.T, dir string) {
 	}
 	stored := files(t, dir, "blobs")
 	for _, path := range stored {
-		name := path[strings.LastIndexByte(path, '-')+1:]
+		name := path[strings.LastIndexByte(path, '/')+1:]
 		data, err := os.ReadFile(dir + "/blobs/" + path)
 		if err != nil {
 			t.Fatal(err)

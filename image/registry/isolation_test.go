@@ -3,6 +3,7 @@
 package registry_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -148,7 +149,7 @@ func TestLogins(t *testing.T) {
 		return token
 	}
 	soon := time.Now().Add(time.Hour).Unix()
-	stranger, err := registry.NewTokenIssuer([]byte(strings.Repeat("x", 32)), lookup)
+	stranger, err := registry.NewTokenIssuer([]byte(strings.Repeat("x", 32)), currentKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +158,11 @@ func TestLogins(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := login(registry.Claims{Tenant: alice, Key: "key-" + string(alice), Expires: soon})
+	for part := range strings.SplitSeq(good, ".") {
+		if text, _ := base64.RawURLEncoding.DecodeString(part); strings.Contains(part+string(text), "key-"+string(alice)) {
+			t.Errorf("a token names the access key that asked for it: %s", text)
+		}
+	}
 	for _, try := range []struct {
 		why, user, password string
 		status              int

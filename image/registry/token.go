@@ -26,21 +26,35 @@ const (
 	// minSecretBytes is the strength of the signature's hash.
 	minSecretBytes = 32
 
-	tokenVersion = "thaw1."
+	tokenVersion = "thaw2."
 
-	// tokenDomain keeps these signatures apart from whatever else a secret
-	// may sign.
-	tokenDomain = "thaw registry token 1\n"
+	// These keep signatures of tokens and marks of keys apart from each other
+	// and from whatever else a secret may sign.
+	tokenDomain = "thaw registry token 2\n"
+	keyDomain   = "thaw registry key 2\n"
 )
 
 // Claims are what a token says: that its bearer may act for a tenant, in some
 // scope, for some time.
 type Claims struct {
-	Tenant  thaw.TenantID `json:"t"`
-	Key     string        `json:"k"`           // the access key that asked for it; the token dies with it
-	Scope   string        `json:"s,omitempty"` // "" for a login, or of [BlobScope]
-	Expires int64         `json:"e"`           // seconds of Unix time
+	Tenant  thaw.TenantID
+	Key     string // the access key that asked for it; the token dies with it
+	Scope   string // "" for a login, or of [BlobScope]
+	Expires int64  // seconds of Unix time
 }
+
+// payload is what a token holds, and whoever sees one may read. Download
+// addresses are passed on, so it names no access key.
+type payload struct {
+	Tenant  thaw.TenantID `json:"t"`
+	Mark    []byte        `json:"m"` // of the access key, see TokenIssuer.mark
+	Scope   string        `json:"s,omitempty"`
+	Expires int64         `json:"e"`
+}
+
+// CurrentKey finds the id of a tenant's access key; [thaw.NotFound] where there
+// is no such tenant, "" where it has none.
+type CurrentKey func(ctx context.Context, tenant thaw.TenantID) (accessKey string, err error)
 
 // BlobScope is the scope of a token that reads one blob of one repository.
 func BlobScope(repository string, h v1.Hash) string {
@@ -52,66 +66,69 @@ func BlobScope(repository string, h v1.Hash) string {
 // they expire or the access key that asked for them is no more. The zero
 // TokenIssuer is unusable; it is safe for concurrent use.
 type TokenIssuer struct {
-	secret []byte
-	lookup Lookup
+	secret  []byte
+	current CurrentKey
 }
 
 // NewTokenIssuer returns an issuer that signs with secret, at least 32 bytes
-// that are as hard to guess as a key. It keeps a copy. lookup tells whether the
+// that are as hard to guess as a key. It keeps a copy. current tells whether the
 // access key of a token is still its tenant's.
-func NewTokenIssuer(secret []byte, lookup Lookup) (*TokenIssuer, error) {
+func NewTokenIssuer(secret []byte, current CurrentKey) (*TokenIssuer, error) {
 	if len(secret) < minSecretBytes {
 		return nil, thaw.Errorf("registry: tokens", thaw.Invalid, "the secret has %d bytes, at least %d are needed", len(secret), minSecretBytes)
 	}
-	return &TokenIssuer{secret: append([]byte(nil), secret...), lookup: lookup}, nil
+	return &TokenIssuer{secret: append([]byte(nil), secret...), current: current}, nil
 }
 
 // Issue returns a token that says c. It has no whitespace and no colon, so that
 // it can be a password.
 func (t *TokenIssuer) Issue(c Claims) (string, error) {
-	payload, err := json.Marshal(c)
+	text, err := json.Marshal(payload{c.Tenant, t.mark(c.Key), c.Scope, c.Expires})
 	if err != nil {
 		return "", thaw.Wrap("registry: issue a token", err)
 	}
 	encode := base64.RawURLEncoding.EncodeToString
-	return tokenVersion + encode(payload) + "." + encode(t.sign(payload)), nil
+	return tokenVersion + encode(text) + "." + encode(t.mac(tokenDomain, text)), nil
 }
 
 // Verify returns what the token says, if it was issued with this secret, has
 // not expired at now, and its access key is still its tenant's; else its error
 // is UNAUTHORIZED, or what kept the key from being looked up.
 func (t *TokenIssuer) Verify(ctx context.Context, token string, now time.Time) (Claims, error) {
-	var c Claims
 	refused := refuse(CodeUnauthorized, "the token is not valid, or has expired: log in again")
 	rest, ok := strings.CutPrefix(token, tokenVersion)
 	if !ok {
-		return c, refused
-	}
-	encoded, signature, _ := strings.Cut(rest, ".")
-	payload, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
-		return c, refused
-	}
-	mac, err := base64.RawURLEncoding.DecodeString(signature)
-	if err != nil || !hmac.Equal(mac, t.sign(payload)) {
-		return c, refused
-	}
-	if err := json.Unmarshal(payload, &c); err != nil || now.Unix() >= c.Expires {
 		return Claims{}, refused
 	}
-	_, tenant, err := t.lookup(ctx, c.Key)
+	encoded, signature, _ := strings.Cut(rest, ".")
+	text, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil {
+		return Claims{}, refused
+	}
+	mac, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil || !hmac.Equal(mac, t.mac(tokenDomain, text)) {
+		return Claims{}, refused
+	}
+	var p payload
+	if err := json.Unmarshal(text, &p); err != nil || now.Unix() >= p.Expires {
+		return Claims{}, refused
+	}
+	key, err := t.current(ctx, p.Tenant)
 	if err != nil && !unknownKey(err) {
 		return Claims{}, err
 	}
-	if err != nil || tenant != c.Tenant {
+	if err != nil || key == "" || !hmac.Equal(p.Mark, t.mark(key)) {
 		return Claims{}, refused
 	}
-	return c, nil
+	return Claims{p.Tenant, key, p.Scope, p.Expires}, nil
 }
 
-func (t *TokenIssuer) sign(payload []byte) []byte {
+// mark stands for an access key in a token.
+func (t *TokenIssuer) mark(accessKey string) []byte { return t.mac(keyDomain, []byte(accessKey))[:16] }
+
+func (t *TokenIssuer) mac(domain string, text []byte) []byte {
 	mac := hmac.New(sha256.New, t.secret)
-	mac.Write([]byte(tokenDomain)) // never fails
-	mac.Write(payload)
+	mac.Write([]byte(domain)) // never fails
+	mac.Write(text)
 	return mac.Sum(nil)
 }

@@ -66,7 +66,7 @@ func (b *breaking) Write(p []byte) (int, error) {
 func foreign(t *testing.T, wrap func(http.Handler) http.Handler) string {
 	t.Helper()
 	there := startOwn(t)
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{2}, 32), lookup)
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{2}, 32), currentKey)
 	if err != nil {
 		t.Fatal(err)
 	}

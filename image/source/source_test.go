@@ -57,7 +57,7 @@ func startOwn(t *testing.T) *own {
 			t.Error(err)
 		}
 	})
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{1}, 32), lookup)
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{1}, 32), currentKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +70,8 @@ func startOwn(t *testing.T) *own {
 func lookup(_ context.Context, key string) (string, thaw.TenantID, error) {
 	return key, thaw.TenantID(key), nil
 }
+
+func currentKey(_ context.Context, t thaw.TenantID) (string, error) { return string(t), nil }
 
 func login(as thaw.TenantID) remote.Option {
 	return remote.WithAuth(&authn.Basic{Username: string(as), Password: string(as)})

@@ -63,7 +63,7 @@ func start(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{9}, 32), lookup)
+	tokens, err := registry.NewTokenIssuer(bytes.Repeat([]byte{9}, 32), currentKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +92,11 @@ func lookup(_ context.Context, key string) (string, thaw.TenantID, error) {
 		}
 	}
 	return "", "", thaw.Errorf("lookup", thaw.NotFound, "no such key")
+}
+
+func currentKey(_ context.Context, t thaw.TenantID) (string, error) {
+	_, _, err := lookup(context.Background(), "KEY"+string(t))
+	return "KEY" + string(t), err
 }
 
 // aws runs `aws ecr ...` and returns what it printed.
