@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -143,5 +144,34 @@ func addAuth(file, host, token string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o600)
+	return replacePrivate(file, append(text, '\n'))
+}
+
+// replacePrivate puts a file that only its owner may read in place of file, at
+// once: whoever reads it meanwhile, or finds it after a crash, has the old one or
+// the new one. A link stays one, and an owner stays the owner.
+func replacePrivate(file string, data []byte) error {
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), ".thaw-") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	if before, statErr := os.Stat(file); statErr == nil && err == nil {
+		if owner, ok := before.Sys().(*syscall.Stat_t); ok {
+			err = temp.Chown(int(owner.Uid), int(owner.Gid))
+		}
+	}
+	if err == nil {
+		err = temp.Sync()
+	}
+	if err = errors.Join(err, temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name()) // the first failure is the one to tell
+	}
+	return err
 }
