@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/door"
 	"thaw.dev/thaw/internal/request"
+	"thaw.dev/thaw/internal/spool"
 )
 
 // The surfaces that requests come to, as metrics and logs name them.
@@ -29,9 +31,13 @@ func (n *node) observed(surface string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		ctx, info := request.With(r.Context())
+		info.Known = func(tenant string) { door.Known(ctx, tenant) }
 		out := &answer{ResponseWriter: w}
 		r = r.WithContext(ctx)
 		defer func() {
+			if b, ok := r.Body.(*spool.Body); ok {
+				_ = b.Close() // only read
+			}
 			if cause := recover(); cause != nil {
 				n.panicked(out, info, cause)
 			}

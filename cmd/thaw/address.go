@@ -103,7 +103,7 @@ func (a *address) warn(log *slog.Logger, admin net.Listener) {
 		return
 	}
 	if at, ok := admin.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
-		log.Warn("metrics and profiles are reachable from other machines, without authentication (--admin-listen)", "listen", at)
+		log.Warn("metrics are reachable from other machines, without authentication (--admin-listen)", "listen", at)
 	}
 }
 

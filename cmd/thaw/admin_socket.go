@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"time"
 
@@ -49,6 +50,12 @@ func (n *node) socketHandler() http.Handler {
 	handle("GET /v1/cache", n.cacheStats)
 	handle("POST /v1/cache/drop", n.cacheDrop)
 	mux.HandleFunc("GET /v1/tenants/{tenant}/functions/{function}/logs", n.streamLogs)
+	// Profiles tell what the server is at and cost processor time: anybody who
+	// reaches the admin listener could have them otherwise.
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	return n.observed(surfaceAdmin, mux)
 }
 

@@ -9,16 +9,19 @@ import (
 )
 
 // What the server has open: for each sandbox, idle ones and prepared jails
-// included, its sockets, pipes, log and /tmp; a connection for each invocation
-// that waits; and the rest of the server.
+// included, its sockets, pipes, log and /tmp; for each connection itself and a
+// blob or a body; those of the admin listener and socket; and the rest of the
+// server.
 const (
-	filesPerSandbox = 16
-	filesElse       = 256
+	filesPerSandbox    = 16
+	filesPerConnection = 2
+	filesElse          = 256
 )
 
-// filesNeeded is how many open files the server's bounds may take.
+// filesNeeded is how many open files the server's bounds may take. Since the
+// bounds of connections are among them, strangers leave the worker its own.
 func (c *serveCmd) filesNeeded() uint64 {
-	return uint64(filesPerSandbox*(max(0, c.Sandboxes)+max(0, c.Pool)) + max(0, c.Queue) + filesElse)
+	return uint64(filesPerSandbox*(max(0, c.Sandboxes)+max(0, c.Pool)) + filesPerConnection*c.Connections + 2*adminConnections + filesElse)
 }
 
 // raiseFiles makes room for what the bounds allow: a server that runs out of
@@ -36,8 +39,8 @@ func (c *serveCmd) raiseFiles() error {
 	raised := syscall.Rlimit{Cur: need, Max: max(need, limit.Max)}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {
 		return thaw.Errorf("serve", thaw.Unavailable, "%d files may be open (RLIMIT_NOFILE), and the limit can't be raised: "+
-			"--sandboxes %d and --queue %d need %d; raise it (ulimit -n, LimitNOFILE= of a systemd unit) or lower them: %w",
-			limit.Max, c.Sandboxes, c.Queue, need, err)
+			"--sandboxes %d and --connections %d need %d; raise it (ulimit -n, LimitNOFILE= of a systemd unit) or lower them: %w",
+			limit.Max, c.Sandboxes, c.Connections, need, err)
 	}
 	return nil
 }

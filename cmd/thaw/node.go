@@ -21,7 +21,9 @@ import (
 	"thaw.dev/thaw/image/ingest"
 	"thaw.dev/thaw/image/registry"
 	"thaw.dev/thaw/image/source"
+	"thaw.dev/thaw/internal/door"
 	"thaw.dev/thaw/internal/fair"
+	"thaw.dev/thaw/internal/spool"
 	"thaw.dev/thaw/internal/sqlitedb"
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/logs"
@@ -65,6 +67,9 @@ type node struct {
 	traces   *traces
 	pools    []*fair.Pool // that tenants share, complete before anything is served
 
+	doors  doors
+	bodies *spool.Store // of requests, until they have come
+
 	public net.Listener // the API and the registry
 	admin  net.Listener // metrics and health; nil without
 	socket net.Listener // the admin socket
@@ -85,7 +90,7 @@ func openNode(ctx context.Context, c *serveCmd, log *slog.Logger) (_ *node, err 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.listen, n.listenMonitoring, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
+		n.listen, n.listenMonitoring, n.openDoors, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -186,7 +191,7 @@ func (n *node) lookup(ctx context.Context, accessKey string) (string, thaw.Tenan
 
 func (n *node) openRegistry(ctx context.Context) error {
 	o := registry.DefaultOptions(filepath.Join(n.cmd.Data, "registry"))
-	o.Log = n.log
+	o.Log, o.Spool = n.log, n.bodies
 	for _, name := range n.cmd.Publishers {
 		account, err := n.accounts.ByName(ctx, name)
 		if err != nil {
@@ -204,7 +209,7 @@ func (n *node) openRegistry(ctx context.Context) error {
 	// that is kept.
 	mac := hmac.New(sha256.New, n.keys.SaltMaster())
 	mac.Write([]byte("thaw registry token secret"))
-	n.tokens, err = registry.NewTokenIssuer(mac.Sum(nil), n.lookup)
+	n.tokens, err = registry.NewTokenIssuer(mac.Sum(nil), n.accounts.CurrentKey)
 	return err
 }
 
@@ -242,15 +247,17 @@ func (n *node) openControl(ctx context.Context) error {
 // running then may finish.
 func (n *node) serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	serve := func(l net.Listener, h http.Handler, ended func()) {
+	serve := func(l net.Listener, by *door.Door, h http.Handler, ended func()) {
 		if l == nil {
 			return
 		}
 		server := &http.Server{
-			Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute,
+			Handler:     h,
 			ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 			BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		}
+		by.Guard(server)
+		l = by.Listener(l)
 		group.Go(func() error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return err
@@ -271,11 +278,11 @@ func (n *node) serve(ctx context.Context) error {
 	}
 	group.Go(func() error { return n.registry.Run(ctx) })
 	group.Go(func() error { return n.watchOrigin(ctx) })
-	serve(n.public, n.publicHandler(), func() { close(n.drained) })
-	serve(n.admin, n.adminHandler(), func() {})
-	serve(n.socket, n.socketHandler(), func() {})
+	serve(n.public, n.doors.public, n.publicHandler(), func() { close(n.drained) })
+	serve(n.admin, n.doors.monitoring, n.adminHandler(), func() {})
+	serve(n.socket, n.doors.socket, n.socketHandler(), func() {})
 	group.Go(func() error {
-		return n.keepSocket(ctx, func(l net.Listener) { serve(l, n.socketHandler(), func() {}) })
+		return n.keepSocket(ctx, func(l net.Listener) { serve(l, n.doors.socket, n.socketHandler(), func() {}) })
 	})
 	return group.Wait()
 }

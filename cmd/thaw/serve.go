@@ -15,13 +15,15 @@ import (
 type serveCmd struct {
 	dataFlag
 	Listen      string `help:"Address of the Lambda API, the ECR API and the registry. The API has no TLS of its own: beyond loopback, put a TLS proxy before it, and name it with --endpoint." default:"127.0.0.1:9800"`
-	AdminListen string `help:"Address of /metrics, /healthz, /readyz and /debug/pprof, without authentication; empty turns it off." default:"127.0.0.1:9801"`
+	AdminListen string `help:"Address of /metrics, /healthz and /readyz, without authentication; empty turns it off." default:"127.0.0.1:9801"`
 	Region      string `help:"The region that ARNs name. A new data folder keeps it (without the flag AWS_REGION, else us-east-1); later it can't be changed." placeholder:"REGION"`
 	Endpoint    string `help:"URL by which clients reach this server, as https://thaw.example.com behind a TLS proxy (docs/proxy.md). Every address that clients are told is of it; without, they are told the one that they used." placeholder:"URL"`
 
 	Sandbox    string `help:"What isolates functions: jail (thaw's own launcher) or oci (an OCI runtime, see --oci-runtime)." enum:"jail,oci" default:"jail"`
 	OCIRuntime string `name:"oci-runtime" help:"The runtime of --sandbox oci: crun, runc, or a path." default:"crun" placeholder:"NAME"`
-	Pool       int    `help:"Sandboxes prepared ahead of starts." default:"4"`
+	Pool       int    `help:"Jails prepared ahead of starts." default:"4"`
+
+	doorFlags
 
 	networkFlags
 
@@ -66,6 +68,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	log := c.logger(std.err)
 	defer daemonSignals(std.err)()
 	if err := c.anchor(); err != nil {
+		return err
+	}
+	if err := c.doorFlags.check(); err != nil {
 		return err
 	}
 	if err := c.raiseFiles(); err != nil {

@@ -95,8 +95,7 @@ type merger struct {
 	layer int32  // the layer being applied, from 1
 	name  string // how errors name it
 
-	mounted  []*node // directories that a sandbox mounts something on
-	walkable bool    // resolve makes what a process needs to follow the same links
+	mounted []*node // directories that a sandbox mounts something on
 
 	// The result of the last resolve.
 	chain   []*node  // root first, as far as the path exists

@@ -3,7 +3,6 @@
 package registry
 
 import (
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -55,12 +54,9 @@ func (q *request) putManifest() error {
 	if err != nil {
 		return err
 	}
-	if q.r.ContentLength > MaxManifestBytes {
-		return refuseAs(CodeManifestInvalid, thaw.TooLarge, "a manifest has at most %d bytes", MaxManifestBytes)
-	}
-	data, err := io.ReadAll(io.LimitReader(q.r.Body, MaxManifestBytes+1))
+	data, err := q.manifest()
 	if err != nil {
-		return refuse(CodeManifestInvalid, "the request's body broke off")
+		return err
 	}
 	push := Push{Data: data, MediaType: q.r.Header.Get("Content-Type")}
 	if isDigest(q.ref) {
@@ -85,6 +81,24 @@ func (q *request) putManifest() error {
 	}
 	q.w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// manifest returns the request's body.
+func (q *request) manifest() ([]byte, error) {
+	large := refuseAs(CodeManifestInvalid, thaw.TooLarge, "a manifest has at most %d bytes", MaxManifestBytes)
+	if q.r.ContentLength > MaxManifestBytes {
+		return nil, large
+	}
+	body, err := q.store.options.Spool.Take(string(q.id.Tenant), q.r.Body, MaxManifestBytes, nil)
+	switch {
+	case err == nil:
+		return body.Bytes()
+	case thaw.KindOf(err) == thaw.TooLarge:
+		return nil, large
+	case thaw.KindOf(err) == thaw.Throttled, thaw.KindOf(err) == thaw.Unavailable:
+		return nil, err
+	}
+	return nil, refuse(CodeManifestInvalid, "the request's body broke off")
 }
 
 func (q *request) deleteManifest() error {

@@ -58,7 +58,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	serve, err := q.route()
 	if err == nil {
 		err = q.authenticate()
-		q.info.Tenant = string(q.id.Tenant)
+		q.info.Authenticated(string(q.id.Tenant))
 	}
 	if err == nil {
 		err = serve(q)

@@ -118,19 +118,16 @@ func (q *request) hostFault(err error) {
 	q.store.options.Log.Error("registry: request failed", "request", q.info.ID, "method", q.r.Method, "path", q.r.URL.Path, "tenant", q.id.Tenant, "err", err)
 }
 
-// deletedSuffix ends the names of marks.
-const deletedSuffix = ".deleted"
-
 // deletedMark is the file that says that the file at path was deleted by its
-// owner although something may still have named it.
-func deletedMark(path string) string { return path + deletedSuffix }
+// owner although something still named it.
+func deletedMark(path string) string { return path + ".deleted" }
 
 // markDeleted is to be called before the file of h is removed: what is named and
-// not there would else look lost. Whether h is named is not looked for: a mark
-// too many does no harm, and [Store.Clean] removes it.
+// not there would else look lost.
 func (w *Writer) markDeleted(path string, h v1.Hash) error {
-	if !w.mayName(h) {
-		return nil
+	named, err := w.names(h)
+	if err != nil || !named {
+		return err
 	}
 	return w.store.disk.writeFile(deletedMark(path))
 }

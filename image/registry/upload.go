@@ -25,8 +25,13 @@ import (
 
 const (
 	// copyBytes is the buffer of an upload: large enough that the calls into
-	// the kernel do not show beside the hash.
+	// the kernel do not show beside the hash. An upload has one as long as it
+	// goes on, however slowly, so past maxBuffers at once, or where others need
+	// them, it makes do with smallBytes.
 	copyBytes = 256 << 10
+
+	maxBuffers = 128
+	smallBytes = 16 << 10
 
 	// flushBytes is how much of an upload may wait in the page cache before
 	// its writing to disk is begun, so that the sync at the end is short.
@@ -292,7 +297,12 @@ func (u *Upload) copyLocked(body io.Reader) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	limit := u.writer.store.options.MaxBlobBytes
-	buffer := make([]byte, copyBytes)
+	size := smallBytes
+	if release, ok := u.writer.store.buffers.TryAcquire(s.owner, 1); ok {
+		defer release()
+		size = copyBytes
+	}
+	buffer := make([]byte, size)
 	flushed := s.bytes
 	for {
 		n, readErr := body.Read(buffer)

@@ -21,7 +21,7 @@ var table = map[string]rule{
 	"image/flatten":           {local: []string{"", "format/erofs"}},
 	"image/ingest":            {local: []string{"", "format/chunk", "format/erofs", "format/manifest", "format/seal", "image/flatten"}, external: []string{"github.com/klauspost/compress"}},
 	"image/ingest/ingesttest": {local: []string{"", "format/chunk", "format/manifest", "format/seal", "image/ingest", "internal/testkit"}, external: []string{"golang.org/x/sys"}},
-	"image/registry":          {local: []string{"", "internal/fair", "internal/request"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
+	"image/registry":          {local: []string{"", "internal/fair", "internal/request", "internal/spool"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
 	"image/registry/ecr":      {local: []string{"", "image/registry", "internal/fair", "internal/request"}, external: []string{"github.com/google/go-containerregistry"}},
 	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sync"}},
 
@@ -62,10 +62,10 @@ var table = map[string]rule{
 	"invoke/runtimeapi":                {local: []string{""}},
 	"invoke/sandbox":                   {local: []string{""}},
 	"invoke/sandbox/cgroup":            {local: []string{""}},
-	"invoke/sandbox/jail":              {local: []string{"", "internal/ahead", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}},
+	"invoke/sandbox/jail":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}},
 	"invoke/sandbox/lookup":            {local: []string{""}, external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"invoke/sandbox/network":           {local: []string{""}, external: []string{"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}},
-	"invoke/sandbox/oci":               {local: []string{"", "internal/ahead", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/sandbox/oci":               {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
 	"invoke/sandbox/output":            {external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/output", "invoke/sandbox/pid1/wire", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/init":         {local: []string{"invoke/sandbox/pid1/wire"}, external: []string{"golang.org/x/sys"}},
@@ -79,23 +79,25 @@ var table = map[string]rule{
 	// Accounts and keys.
 	"tenant":       {local: []string{"", "internal/sqlitedb"}},
 	"tenant/keys":  {local: []string{""}, external: []string{"github.com/tink-crypto/tink-go", "golang.org/x/sys"}},
-	"tenant/sigv4": {local: []string{""}},
+	"tenant/sigv4": {local: []string{"", "internal/spool"}},
 
 	// What several share, and what tests share.
 	"internal/chunkmap":      {external: []string{"golang.org/x/image"}},
 	"internal/debimage":      {local: []string{""}, external: []string{"github.com/klauspost/compress"}},
-	"internal/ahead":         {},
+	"internal/door":          {local: []string{"", "internal/fair"}},
 	"internal/fair":          {local: []string{""}},
 	"internal/dnstest":       {external: []string{"golang.org/x/net/dns/dnsmessage"}},
+	"e2e/stranger":           {},
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
 	"internal/memcachedtest": {},
 	"internal/s3test":        {local: []string{"internal/testkit"}},
 	"internal/otlp":          {local: []string{"", "internal/trace"}, external: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/proto", "google.golang.org/protobuf"}},
 	"internal/trace":         {external: []string{"github.com/dustin/go-humanize"}},
+	"internal/spool":         {local: []string{"", "internal/fair"}},
 	"internal/request":       {external: []string{"github.com/google/uuid"}},
 	"internal/sqlitedb":      {local: []string{""}, external: []string{"modernc.org/sqlite"}},
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/fair", "internal/otlp", "internal/request", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/keep", "read/latency", "read/loader", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/workingset", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/door", "internal/fair", "internal/otlp", "internal/request", "internal/spool", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/keep", "read/latency", "read/loader", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/workingset", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"}},
 }

@@ -215,11 +215,11 @@ func (s *Server) Environ(c Credentials) []string {
 }
 
 // Lambda is AWS's SDK, pointed at the server.
-func (s *Server) Lambda(c Credentials) *lambda.Client {
+func (s *Server) Lambda(c Credentials, change ...func(*lambda.Options)) *lambda.Client {
 	return lambda.New(lambda.Options{
 		Region: s.Region, BaseEndpoint: aws.String(s.Endpoint), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(c.AccessKey, c.Secret, ""),
-	})
+	}, change...)
 }
 
 // Registry is the host and port that image references begin with.

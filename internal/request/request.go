@@ -15,9 +15,19 @@ import (
 // Info is one request. It belongs to the goroutine that serves the request.
 type Info struct {
 	ID        string // a UUID
-	Tenant    string // "" until it is authenticated
+	Tenant    string // "" until it is authenticated, see Authenticated
 	Operation string // "" where the path says it
 	Err       error  // why the answer is an error, if it is the host's fault
+
+	// Known is told of the tenant, once it is proven. It may be nil.
+	Known func(tenant string)
+}
+
+// Authenticated says whose the request is; "" is nobody's.
+func (i *Info) Authenticated(tenant string) {
+	if i.Tenant = tenant; tenant != "" && i.Known != nil {
+		i.Known(tenant)
+	}
 }
 
 type key struct{}

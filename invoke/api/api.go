@@ -151,7 +151,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) authenticate(c *call) error {
 	identity, err := h.options.Auth.Verify(c.r.Context(), c.r)
-	c.identity, c.info.Tenant = identity, string(identity.Tenant)
+	c.identity = identity
+	c.info.Authenticated(string(identity.Tenant))
 	if err == nil && identity.Service != "lambda" {
 		return &fault{status: http.StatusForbidden, problem: string(sigv4.InvalidSignature),
 			message: "Credential should be scoped to correct service: 'lambda'. "}

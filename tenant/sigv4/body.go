@@ -3,7 +3,6 @@
 package sigv4
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -13,6 +12,7 @@ import (
 	"net/http"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/internal/spool"
 )
 
 // What the X-Amz-Content-Sha256 header may hold instead of a hash.
@@ -24,8 +24,7 @@ const (
 )
 
 // payloadHash returns the last line of the canonical request. Where the request
-// does not name it, that is the hash of the body, which is then read into
-// memory.
+// does not name it, that is the hash of the body, which is then taken in.
 func (v *Verifier) payloadHash(r *http.Request, sig *signature) (string, error) {
 	if named := r.Header.Get("X-Amz-Content-Sha256"); named != "" {
 		return named, nil
@@ -35,18 +34,36 @@ func (v *Verifier) payloadHash(r *http.Request, sig *signature) (string, error) 
 			return named, nil
 		}
 	}
-	data, err := readAll(r.Body, r.ContentLength, v.config.MaxBodyBytes)
-	if err != nil {
+	owner := sig.accessKeyID // which anybody may name
+	if v.config.Origin != nil {
+		owner += " " + v.config.Origin(r.Context())
+	}
+	sum := sha256.New()
+	if err := v.take(r, owner, sum); err != nil {
 		return "", err
 	}
-	r.Body = &buffered{Reader: bytes.NewReader(data), data: data}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// take has the whole body taken in, for an owner.
+func (v *Verifier) take(r *http.Request, owner string, sum hash.Hash) error {
+	if r.ContentLength > v.config.MaxBodyBytes {
+		return tooLarge(v.config.MaxBodyBytes)
+	}
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	body, err := v.config.Spool.Take(owner, r.Body, v.config.MaxBodyBytes, sum)
+	if err != nil {
+		return bodyError(err)
+	}
+	r.Body = body
+	return nil
 }
 
 // guardBody puts the reader in place that holds the body to what was signed.
 func (v *Verifier) guardBody(r *http.Request, sig *signature, key signingKey, payload string) error {
-	if _, read := r.Body.(*buffered); read {
+	if _, taken := r.Body.(*spool.Body); taken {
 		return nil
 	}
 	if r.Body == nil {
@@ -75,50 +92,14 @@ func (v *Verifier) guardBody(r *http.Request, sig *signature, key signingKey, pa
 	return nil
 }
 
-// buffered is a body that was read and checked already.
-type buffered struct {
-	*bytes.Reader
-	data []byte
-}
-
-// Close does nothing: the network's body is at its end.
-func (b *buffered) Close() error { return nil }
-
-// ReadBody reads the body of a verified request to its end, so that all of it
-// is authentic. The caller owns the result and must not read the body again.
-// Errors: [thaw.Denied] with a [Rejection], [thaw.TooLarge], [thaw.Invalid]
-// for a malformed body, [thaw.Canceled] where the sender went away.
+// ReadBody returns the body of a verified request, in memory. The caller owns the
+// result and must not read the body again.
 func ReadBody(r *http.Request) ([]byte, error) {
-	if b, ok := r.Body.(*buffered); ok {
-		return b.data, nil
+	body, ok := r.Body.(*spool.Body)
+	if !ok {
+		return nil, thaw.Errorf("read body", thaw.Internal, "the request was not verified")
 	}
-	const noLimit = 1<<63 - 1 // the reader in place has one
-	return readAll(r.Body, r.ContentLength, noLimit)
-}
-
-// readAll reads up to limit bytes; announced is the length that the sender
-// named, or -1, and only saves growing.
-func readAll(body io.Reader, announced, limit int64) ([]byte, error) {
-	if body == nil {
-		return nil, nil
-	}
-	if announced > limit {
-		return nil, tooLarge(limit)
-	}
-	const trust = 1 << 20 // memory to give before the bytes are there
-	size := min(max(announced, 0), trust)
-	data := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	n, err := data.ReadFrom(io.LimitReader(body, limit))
-	if err == nil && n == limit {
-		// One more byte tells a body of just the limit from a longer one.
-		if extra, _ := body.Read(make([]byte, 1)); extra > 0 {
-			return nil, tooLarge(limit)
-		}
-	}
-	if err != nil {
-		return nil, bodyError(err)
-	}
-	return data.Bytes(), nil
+	return body.Bytes()
 }
 
 // bodyError keeps the kinds that are known and takes the rest for what it is:

@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// maxSignedChunk bounds the memory that one signed chunk takes: it is
-	// held back until its signature has been checked. SDKs send 64 to 128
-	// KiB.
-	maxSignedChunk = 8 << 20
+	// maxSignedChunk bounds the memory that one signed chunk takes, however
+	// slowly it comes: it is held back until its signature has been checked.
+	// SDKs send 64 to 128 KiB.
+	maxSignedChunk = 256 << 10
 
 	// maxLine bounds a chunk's header and a trailer line.
 	maxLine = 1024

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/internal/spool"
 )
 
 const (
@@ -34,6 +35,8 @@ const (
 	// largest request that Lambda and ECR accept, a layer part of 10 MiB in
 	// base64, and its envelope.
 	DefaultMaxBodyBytes = 14 << 20
+
+	defaultSpoolBytes = 1 << 30
 )
 
 // Config says whose signatures are good for what.
@@ -55,6 +58,18 @@ type Config struct {
 	// MaxBodyBytes bounds the bytes of a body, decoded; 0 means
 	// [DefaultMaxBodyBytes].
 	MaxBodyBytes int64
+
+	// Spool takes the bodies in; nil means one of the verifier's own, in the
+	// folder for temporary files.
+	Spool *spool.Store
+
+	// Origin tells where a request comes from: what bodies of unverified
+	// requests share is shared by key and origin. It may be nil.
+	Origin func(ctx context.Context) string
+
+	// Known is told of each request whose signature is good, before its body is
+	// read. It may be nil.
+	Known func(ctx context.Context, tenant thaw.TenantID)
 
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
@@ -82,21 +97,22 @@ func New(config Config) *Verifier {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
+	if config.Spool == nil {
+		config.Spool = spool.New("", defaultSpoolBytes)
+	}
 	return &Verifier{config: config, keys: keyCache{byScope: make(map[keyScope]derivedKey)}}
 }
 
 // Verify returns who signed r, which must be as it came from the network: the
 // path not yet rewritten, the Host header as the client sent it.
 //
-// On success it replaces r.Body by one that checks what the signature says of
-// the payload: its bytes are authentic once it has returned [io.EOF]; it fails
-// with a [Rejection] instead where they are not, and with [thaw.TooLarge] past
-// the limit. The payload of a request that names no hash is read here, since
-// the signature can't be computed without it. aws-chunked framing is removed,
-// from r.Header and r.ContentLength too. [ReadBody] reads a whole body.
+// On success the whole body has come and is authentic; r.Body holds it, a
+// [spool.Body] that whoever serves the request closes. aws-chunked framing is
+// removed, from r.Header and r.ContentLength too. [ReadBody] returns all of it.
 //
 // Errors: [thaw.Denied] with a [Rejection] in the chain; [thaw.TooLarge];
-// whatever Lookup failed with.
+// [thaw.Invalid] for a malformed body, [thaw.Canceled] where it does not come,
+// [thaw.Throttled] where too many come at once; whatever Lookup failed with.
 func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Identity, error) {
 	const op = "verify signature"
 	sig, err := parseSignature(r)
@@ -131,8 +147,16 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Identity, error
 		// Only now: else anyone who knows a key's id could fill the cache.
 		v.keys.put(sig.accessKeyID, secret, sig.scope, key)
 	}
+	if v.config.Known != nil {
+		v.config.Known(ctx, tenant)
+	}
 	if err := v.guardBody(r, sig, key, payload); err != nil {
 		return Identity{}, err
+	}
+	if _, taken := r.Body.(*spool.Body); !taken {
+		if err := v.take(r, string(tenant), nil); err != nil {
+			return Identity{}, err
+		}
 	}
 	return Identity{Tenant: tenant, AccessKeyID: sig.accessKeyID,
 		Region: sig.scope.region, Service: sig.scope.service}, nil

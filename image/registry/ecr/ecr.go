@@ -168,7 +168,8 @@ func (h *Handler) serve(r *http.Request) (any, error) {
 		return nil, err
 	}
 	info := request.Of(r.Context())
-	info.Tenant, info.Operation = string(tenant), name
+	info.Operation = name
+	info.Authenticated(string(tenant))
 	if r.ContentLength < 0 || r.ContentLength > largeBodyBytes {
 		release, err := h.large.Acquire(r.Context(), string(tenant), 1)
 		if err != nil {

@@ -74,6 +74,8 @@ func (h *Handler) explain(r *http.Request, err error) (int, *problem) {
 	switch thaw.KindOf(err) {
 	case thaw.Invalid, thaw.TooLarge:
 		return http.StatusBadRequest, &problem{Type: "InvalidParameterException", Message: thaw.Tell(err)}
+	case thaw.Canceled:
+		return http.StatusBadRequest, &problem{Type: "InvalidParameterException", Message: "the request's body did not come"}
 	case thaw.Throttled:
 		return http.StatusBadRequest, &problem{Type: "LimitExceededException", Message: thaw.Tell(err)}
 	case thaw.Denied:

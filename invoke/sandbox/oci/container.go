@@ -29,10 +29,6 @@ const (
 	// initThreads is what init itself takes of a pids limit, with room. The
 	// command is bound exactly, by its user's limit on processes.
 	initThreads = 16
-
-	// refillPause is how long after namespaces were taken the next are made: the
-	// start that took them needs the processor more.
-	refillPause = 50 * time.Millisecond
 )
 
 // container is one container, from its making to its release, in which it
@@ -41,6 +37,7 @@ type container struct {
 	l       *Launcher
 	id      string
 	bundle  string // folder
+	slot    int
 	holder  *holder
 	root    *os.File // the mapped root, until it is mounted
 	tmp     *tmpdisk.Disk
@@ -70,7 +67,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 	if err := c.ready(ctx, spec); err != nil {
 		return nil, err
 	}
-	owner := pid1.HostID(c.holder.slot)
+	owner := pid1.HostID(c.slot)
 	out, err := output.Open(spec.Stdout, spec.Stderr, owner+sandbox.UID, owner+sandbox.GID)
 	if err != nil {
 		return nil, err
@@ -87,7 +84,15 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 
 // make makes what the runtime is given, and runs it.
 func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Start) (err error) {
-	if c.root, err = pid1.MapRoot(spec.Root, c.holder.user); err != nil {
+	if c.holder, err = c.l.hold(ctx, c.slot, spec.Network == sandbox.NetworkNAT); err != nil {
+		return err
+	}
+	userns, err := os.Open(c.holder.namespace("user"))
+	if err != nil {
+		return err
+	}
+	defer userns.Close()
+	if c.root, err = pid1.MapRoot(spec.Root, userns); err != nil {
 		return err
 	}
 	defer c.root.Close()
@@ -97,7 +102,7 @@ func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Star
 	if c.tmp, err = pid1.TakeTmp(c.l.config.Tmp, spec); err != nil {
 		return err
 	}
-	tmp, err := c.tmp.Mount(c.holder.user)
+	tmp, err := c.tmp.Mount(userns)
 	if err != nil {
 		return err
 	}
@@ -143,7 +148,7 @@ func (c *container) ready(ctx context.Context, spec sandbox.Spec) error {
 	if report.Kind != wire.Prepared {
 		return thaw.Errorf("oci: init", thaw.Internal, "report %d", report.Kind)
 	}
-	c.holder.let()
+	c.holder.end()
 	pids, err := c.group.Procs()
 	if err != nil {
 		return err
@@ -181,6 +186,9 @@ func (c *container) release(ctx context.Context) error {
 	if c.l.runtime.knows(c.id) {
 		errs = append(errs, c.delete())
 	}
+	if c.holder != nil {
+		errs = append(errs, c.holder.release())
+	}
 	if c.group != nil {
 		errs = append(errs, c.group.Remove(ctx))
 	}
@@ -189,7 +197,8 @@ func (c *container) release(ctx context.Context) error {
 		c.tmp.Release()
 	}
 	c.l.machine.Give(c.cpus)
-	return errors.Join(append(errs, c.holder.release(c.l))...)
+	c.l.slots.Give(c.slot)
+	return errors.Join(errs...)
 }
 
 // delete has the runtime forget a container that it did not itself remove: the
