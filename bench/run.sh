@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p bench/results
 out=bench/results/$(date +%Y%m%d-%H%M%S).txt
-for name in size start peers burst drill touched seq warm ingest dedup l2 sandbox; do
+for name in size start peers burst drill touched seq warm ingest dedup l2 sandbox neighbours; do
 	echo "== bench/$name"
 	go run "./bench/$name"
 done | tee "$out"

@@ -84,6 +84,12 @@ func Open(ctx context.Context, flags ...string) (*Bench, error) {
 	return &Bench{Server: server, Lambda: server.Lambda(creds), Dir: dir, creds: creds}, err
 }
 
+// As is a bench of a server that runs already, for a tenant of it. Its folder is
+// the caller's; it need not be closed.
+func As(server *livetest.Server, creds livetest.Credentials, dir string) *Bench {
+	return &Bench{Server: server, Lambda: server.Lambda(creds), Dir: dir, creds: creds}
+}
+
 // Close stops the server and removes its folder.
 func (b *Bench) Close() {
 	if err := b.Stop(); err != nil {
