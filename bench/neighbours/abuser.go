@@ -26,6 +26,7 @@ type abuser struct {
 	creds  livetest.Credentials
 	client *lambda.Client
 	notes  *notes
+	small  layer // of an image that was pushed already
 
 	mu        sync.Mutex // guards what follows
 	functions map[string]bool

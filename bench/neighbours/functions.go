@@ -53,7 +53,7 @@ func (a *abuser) prepareFunction(ctx context.Context, name string, memoryMB int3
 	if err != nil {
 		return err
 	}
-	image, err := registry{a.Endpoint, a.creds}.push(ctx, name, append(more, program)...)
+	image, err := a.registry().push(ctx, name, append(more, program)...)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func initializing() *scenario {
 			if err != nil {
 				return err
 			}
-			image, err := registry{a.Endpoint, a.creds}.push(ctx, "init", program)
+			image, err := a.registry().push(ctx, "init", program)
 			if err != nil {
 				return err
 			}

@@ -28,11 +28,11 @@ var strangerScenarios = []*scenario{
 	}),
 	connecting("idle", "10,000 connections that send nothing, to a server of 8,192 descriptors", 10_000, func(context.Context, *abuser, net.Conn) {}),
 	connecting("bodies", "100 bodies of 6 MB with a wrong signature, again and again", 100, func(ctx context.Context, a *abuser, c net.Conn) {
-		_, _ = io.WriteString(c, "POST /2015-03-31/functions/warm/invocations HTTP/1.1\r\nHost: x\r\n"+wrongSignature(a.creds.AccessKey, "lambda")+"Content-Length: 6000000\r\n\r\n")
+		_, _ = io.WriteString(c, "POST /2015-03-31/functions/warm/invocations HTTP/1.1\r\nHost: x\r\n"+a.wrongSignature("lambda")+"Content-Length: 6000000\r\n\r\n")
 		_, _ = c.Write(make([]byte, 6_000_000))
 	}),
 	connecting("slow-bodies", "100 bodies with a wrong signature that come a byte a second", 100, func(ctx context.Context, a *abuser, c net.Conn) {
-		_, _ = io.WriteString(c, "POST /2015-03-31/functions/warm/invocations HTTP/1.1\r\nHost: x\r\n"+wrongSignature(a.creds.AccessKey, "lambda")+"Content-Length: 6000000\r\n\r\n")
+		_, _ = io.WriteString(c, "POST /2015-03-31/functions/warm/invocations HTTP/1.1\r\nHost: x\r\n"+a.wrongSignature("lambda")+"Content-Length: 6000000\r\n\r\n")
 		_, _ = c.Write(make([]byte, 5_000_000))
 		for ctx.Err() == nil {
 			sleep(ctx, time.Second)
@@ -46,20 +46,20 @@ var strangerScenarios = []*scenario{
 
 // wrongSignature are the headers of a request by somebody who knows a key's id, and
 // not its secret.
-func wrongSignature(key, service string) string {
+func (a *abuser) wrongSignature(service string) string {
 	now, signed := time.Now().UTC(), "host;x-amz-date"
 	if service == "ecr" {
 		signed = "content-type;host;x-amz-date;x-amz-target"
 	}
-	return fmt.Sprintf("X-Amz-Date: %s\r\nAuthorization: AWS4-HMAC-SHA256 Credential=%s/%s/us-east-1/%s/aws4_request, "+
-		"SignedHeaders=%s, Signature=%064x\r\n", now.Format("20060102T150405Z"), key, now.Format("20060102"), service, signed, 1)
+	return fmt.Sprintf("X-Amz-Date: %s\r\nAuthorization: AWS4-HMAC-SHA256 Credential=%s/%s/%s/%s/aws4_request, "+
+		"SignedHeaders=%s, Signature=%064x\r\n", now.Format("20060102T150405Z"), a.creds.AccessKey, now.Format("20060102"), a.Region, service, signed, 1)
 }
 
 // ecrBodies announces bodies to ECR's API that never come.
 func ecrBodies() *scenario {
 	s := connecting("ecr", "16 requests to ECR's API that announce 2 MiB and send nothing, beside a victim that pushes by that API", 16, func(ctx context.Context, a *abuser, c net.Conn) {
 		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-amz-json-1.1\r\n"+
-			"X-Amz-Target: AmazonEC2ContainerRegistry_V20150921.UploadLayerPart\r\n"+wrongSignature(a.creds.AccessKey, "ecr")+"Content-Length: 2097152\r\n\r\n")
+			"X-Amz-Target: AmazonEC2ContainerRegistry_V20150921.UploadLayerPart\r\n"+a.wrongSignature("ecr")+"Content-Length: 2097152\r\n\r\n")
 	})
 	s.deploy = deployByECR
 	return s
