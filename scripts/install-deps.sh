@@ -12,7 +12,7 @@ wanted=(
 	/usr/bin/aws:awscli nft:nftables ip:iproute2 node:nodejs npm:npm python3:python3
 	setfattr:attr setcap:libcap2-bin zstd:zstd jq:jq gcc:gcc make:make
 	dpkg-deb:dpkg curl:curl memcached:memcached nginx:nginx-light caddy:caddy openssl:openssl
-	mmdebstrap:mmdebstrap cmake:cmake autoreconf:autoconf automake:automake libtoolize:libtool g++:g++
+	strace:strace mmdebstrap:mmdebstrap cmake:cmake autoreconf:autoconf automake:automake libtoolize:libtool g++:g++
 )
 missing=()
 for pair in "${wanted[@]}"; do

@@ -75,7 +75,7 @@ func run(ctx context.Context, n int, runtime string) (err error) {
 		return err
 	}
 	defer fresh.Close(ctx)
-	containers, err := oci.New(ctx, oci.Config{Instance: "bench-oci", Runtime: runtime, Tmp: tmp})
+	containers, err := oci.New(ctx, oci.Config{Instance: "bench-oci", Runtime: runtime, Tmp: tmp, Pool: 2})
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func run(ctx context.Context, n int, runtime string) (err error) {
 	const warmUp = 3
 	for i := range n + warmUp {
 		for _, k := range kinds {
-			if err := pooled.Ready(ctx); err != nil {
+			if err := errors.Join(pooled.Ready(ctx), containers.Ready(ctx)); err != nil {
 				return err
 			}
 			time.Sleep(settleTime)

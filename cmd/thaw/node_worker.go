@@ -49,7 +49,7 @@ func (n *node) newLauncher(ctx context.Context) (sandbox.Launcher, error) {
 		return nil, err
 	}
 	if n.cmd.Sandbox == "oci" {
-		return oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Runtime: n.cmd.OCIRuntime, NAT: nat, Names: names, Log: n.log})
+		return oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, Runtime: n.cmd.OCIRuntime, NAT: nat, Names: names, Log: n.log})
 	}
 	launcher, err := jail.New(ctx, jail.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, NAT: nat, Names: names, Log: n.log})
 	if err != nil {

@@ -21,7 +21,7 @@ type serveCmd struct {
 
 	Sandbox    string `help:"What isolates functions: jail (thaw's own launcher) or oci (an OCI runtime, see --oci-runtime)." enum:"jail,oci" default:"jail"`
 	OCIRuntime string `name:"oci-runtime" help:"The runtime of --sandbox oci: crun, runc, or a path." default:"crun" placeholder:"NAME"`
-	Pool       int    `help:"Jails prepared ahead of starts." default:"4"`
+	Pool       int    `help:"Sandboxes prepared ahead of starts." default:"4"`
 
 	doorFlags
 

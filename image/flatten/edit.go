@@ -3,8 +3,6 @@
 package flatten
 
 import (
-	"slices"
-
 	"thaw.dev/thaw/format/erofs"
 )
 
@@ -48,9 +46,7 @@ func (e Editor) node(path string) *node {
 }
 
 // hidden reports whether what was last resolved is mounted over in a sandbox.
-func (e Editor) hidden() bool {
-	return slices.ContainsFunc(e.m.mounted, func(n *node) bool { return slices.Contains(e.m.chain, n) })
-}
+func (e Editor) hidden() bool { return e.m.covered() }
 
 // Write gives the file at path other bytes: size of them, which are found at from. It
 // becomes readable to everybody and keeps its owner, time and other attributes.

@@ -173,6 +173,17 @@ func TestMountPoints(t *testing.T) {
 	if tree = with(testkit.NewTar(t).Symlink("etc", "nowhere").Bytes()); has(tree, "nowhere/hosts") == nil {
 		t.Error("a dangling /etc was not followed")
 	}
+	// A process comes through a missing name too, and up again.
+	tree = with(testkit.NewTar(t).Dir("real", 0o755).Symlink("etc", "missing/way/../../real").Symlink("tmp", "x/../y").Bytes())
+	for path, mode := range map[string]uint32{"missing/way": 0o40755, "real/hosts": 0o100644, "x": 0o40755, "y": 0o41777} {
+		if in := has(tree, path); in == nil || in.Mode != mode {
+			t.Errorf("%s, on the way of a link: %+v", path, in)
+		}
+	}
+	tree = with(testkit.NewTar(t).Dir("etc", 0o755).File("file", "x").Symlink("etc/hosts", "../file/../real").Bytes())
+	if has(tree, "real") != nil {
+		t.Error("a file was made where no process gets to")
+	}
 	// A file whose link leads into what is mounted over belongs to the image.
 	if tree = with(testkit.NewTar(t).Dir("etc", 0o755).Symlink("etc/hosts", "/tmp/hosts").Bytes()); has(tree, "tmp/hosts") != nil {
 		t.Error("a file was made that /tmp hides")
@@ -196,6 +207,9 @@ func TestBadMountPoints(t *testing.T) {
 		"sys is a file":       {testkit.NewTar(t).File("sys", ""), "/sys is a regular file"},
 		"dev is a link":       {testkit.NewTar(t).Symlink("dev", "nowhere"), "/dev is a symbolic link"},
 		"etc is a file":       {testkit.NewTar(t).File("etc", ""), "/etc is a regular file"},
+		"etc through a file":  {testkit.NewTar(t).File("f", "").Dir("real", 0o755).Symlink("etc", "f/../real"), "/etc is a symbolic link through"},
+		"etc through tmp":     {testkit.NewTar(t).Dir("real", 0o755).Symlink("etc", "tmp/../real"), "/etc is a symbolic link through"},
+		"tmp through proc":    {testkit.NewTar(t).Dir("real", 0o755).Symlink("tmp", "proc/1/../../real"), "/tmp is a symbolic link through"},
 		"etc is in tmp":       {testkit.NewTar(t).Symlink("etc", "tmp/etc"), "/etc is a symbolic link into"},
 		"hosts is a folder":   {testkit.NewTar(t).Dir("etc/hosts", 0o755), "/etc/hosts is a directory"},
 		"resolv is a FIFO":    {testkit.NewTar(t).Fifo("etc/resolv.conf"), "/etc/resolv.conf is a FIFO"},

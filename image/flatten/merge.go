@@ -95,7 +95,8 @@ type merger struct {
 	layer int32  // the layer being applied, from 1
 	name  string // how errors name it
 
-	mounted []*node // directories that a sandbox mounts something on
+	mounted  []*node // directories that a sandbox mounts something on
+	walkable bool    // resolve makes what a process needs to follow the same links
 
 	// The result of the last resolve.
 	chain   []*node  // root first, as far as the path exists

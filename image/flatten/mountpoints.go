@@ -3,7 +3,7 @@
 package flatten
 
 import (
-	"slices"
+	"errors"
 
 	"thaw.dev/thaw"
 )
@@ -57,16 +57,23 @@ func (m *merger) addMountPoints() error {
 }
 
 // mountPoint finds or makes one. It returns nil for a file whose links lead
-// into a directory that is mounted over: such a file belongs to the image.
+// into a directory that is mounted over, or where no process can follow: such a
+// file belongs to the image.
 func (m *merger) mountPoint(p mountPoint) (*node, error) {
 	if link := m.root.children[p.path]; p.own && link != nil && !link.isDir() {
 		return nil, badMountPoint(p, "%s", describeNode(link))
 	}
-	if err := m.resolve(p.path); err != nil {
-		return nil, badMountPoint(p, "a symbolic link that leads in circles")
-	}
-	inside := slices.ContainsFunc(m.mounted, func(n *node) bool { return slices.Contains(m.chain, n) })
+	m.walkable = true
+	err := m.resolve(p.path)
+	m.walkable = false
+	inside := m.covered()
 	switch {
+	case errors.Is(err, errNoWay) && !p.isDir():
+		return nil, nil
+	case errors.Is(err, errNoWay):
+		return nil, badMountPoint(p, "a symbolic link through something that is not a directory, or is mounted over,")
+	case err != nil:
+		return nil, badMountPoint(p, "a symbolic link that leads in circles")
 	case inside && !p.isDir():
 		return nil, nil
 	case inside:

@@ -3,6 +3,8 @@
 package flatten
 
 import (
+	"errors"
+	"slices"
 	"strings"
 
 	"thaw.dev/thaw"
@@ -25,6 +27,9 @@ func (m *merger) last() *node { return m.chain[len(m.chain)-1] }
 // in a chroot would, and sets chain and missing. What does not exist, or stands
 // below something other than a directory, is taken at its word: its names are
 // in missing. The error is [thaw.Invalid] for links that go round in circles.
+// Where walkable is set, directories are made so that a process can follow links
+// that lead up again from what does not exist; where that can't be the error is
+// [errNoWay].
 func (m *merger) resolve(path string) error {
 	m.chain, m.missing = append(m.chain[:0], m.root), m.missing[:0]
 	links := 0
@@ -38,7 +43,9 @@ func (m *merger) resolve(path string) error {
 		case "", ".":
 			continue
 		case "..":
-			m.up()
+			if err := m.up(path); err != nil {
+				return err
+			}
 			continue
 		}
 		child := m.child(name)
@@ -60,14 +67,28 @@ func (m *merger) resolve(path string) error {
 	return nil
 }
 
-// up goes to the directory above, the root being above itself.
-func (m *merger) up() {
+// errNoWay says that a process can't follow links.
+var errNoWay = errors.New("symbolic links lead through something that is not a directory")
+
+// up goes to the directory above, the root being above itself. If a process is
+// to get there too, what it comes through must be a directory that it sees.
+func (m *merger) up(path string) error {
+	if m.walkable && (m.covered() || m.makeMissing(path) != nil) {
+		return errNoWay
+	}
 	switch {
 	case len(m.missing) > 0:
 		m.missing = m.missing[:len(m.missing)-1]
 	case len(m.chain) > 1:
 		m.chain = m.chain[:len(m.chain)-1]
 	}
+	return nil
+}
+
+// covered reports whether what was last resolved is, or is below, what
+// something is mounted on in a sandbox.
+func (m *merger) covered() bool {
+	return slices.ContainsFunc(m.mounted, func(n *node) bool { return slices.Contains(m.chain, n) })
 }
 
 func (m *merger) child(name string) *node {

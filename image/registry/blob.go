@@ -99,7 +99,7 @@ func (w *Writer) Mount(from *Repo, h v1.Hash) (bool, error) {
 	if err := w.exists(); err != nil {
 		return false, err
 	}
-	blobLock := w.store.blobLock(h)
+	blobLock := w.store.blobLock(w.owner, h)
 	blobLock.Lock()
 	defer blobLock.Unlock()
 	err := w.place(from.linkPath(h), h)
@@ -126,8 +126,8 @@ func (w *Writer) MountAny(id Identity, h v1.Hash) (bool, error) {
 }
 
 // adopt takes the complete, checked and synced file temp as blob h of the
-// repository. Its steps are the same whether the bytes were there or not, so
-// that their time does not tell: one stat, one link, one rename, two syncs.
+// repository. Its steps depend on what the owner has, and on nothing that
+// others do.
 func (w *Writer) adopt(temp string, h v1.Hash) error {
 	repoLock := w.store.repoLock(&w.Repo)
 	repoLock.RLock()
@@ -135,10 +135,10 @@ func (w *Writer) adopt(temp string, h v1.Hash) error {
 	if err := w.exists(); err != nil {
 		return err
 	}
-	blobLock := w.store.blobLock(h)
+	blobLock := w.store.blobLock(w.owner, h)
 	blobLock.Lock()
 	defer blobLock.Unlock()
-	central := w.store.blobPath(h)
+	central := w.store.blobPath(w.owner, h)
 	have, err := sameSize(temp, central)
 	if err == nil && have {
 		if err = w.place(central, h); err == nil {
@@ -193,8 +193,9 @@ func (w *Writer) place(bytes string, h v1.Hash) error {
 	return syncDir(filepath.Join(w.dir, "blobs"))
 }
 
-// DeleteBlob takes the blob out of the repository, and frees its bytes where no
-// other has it. Manifests that name it stay, and can't be pulled whole.
+// DeleteBlob takes the blob out of the repository. Its bytes are freed later,
+// where no other repository has them. Manifests that name it stay, and can't be
+// pulled whole.
 func (w *Writer) DeleteBlob(h v1.Hash) error {
 	lock := w.store.repoLock(&w.Repo)
 	lock.Lock()
@@ -209,33 +210,6 @@ func (w *Writer) DeleteBlob(h v1.Hash) error {
 	if err != nil {
 		return diskErrorKeepingKind("delete "+h.String(), err)
 	}
-	_, err = w.store.dropUnlinked(h)
-	return err
-}
-
-// dropUnlinked frees the bytes of h if no repository links them, and returns
-// how many.
-func (s *Store) dropUnlinked(h v1.Hash) (int64, error) {
-	lock := s.blobLock(h)
-	lock.Lock()
-	defer lock.Unlock()
-	path := s.blobPath(h)
-	info, err := os.Stat(path)
-	if isNotExist(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, diskError("free "+h.String(), err)
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, thaw.Errorf("registry: free "+h.String(), thaw.Internal, "the file system tells no link count")
-	}
-	if stat.Nlink > 1 {
-		return 0, nil
-	}
-	if err := removeSynced(path); err != nil {
-		return 0, diskError("free "+h.String(), err)
-	}
-	return info.Size(), nil
+	w.store.loose.note(bytesOf{w.owner, h})
+	return nil
 }

@@ -5,9 +5,9 @@ package registry
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,43 +56,54 @@ func diskErrorKeepingKind(op string, err error) error {
 	return diskError(op, err)
 }
 
-// unlinkUnnamed takes out the blobs that no manifest names. Looking for them
-// reads every manifest, so the first look is without the lock, and the second,
-// which decides, only follows where there is something to decide.
+// unlinkUnnamed takes out the blobs that no manifest names, and the marks that
+// nothing needs. Looking for them reads every manifest, so the first look is
+// without the lock, and the second, which decides, only follows where there is
+// something to decide.
 func (w *Writer) unlinkUnnamed(ctx context.Context, before time.Time) error {
-	unnamed, err := w.unnamed(ctx, before)
-	if err != nil || len(unnamed) == 0 {
+	unneeded, err := w.unneeded(ctx, before)
+	if err != nil || len(unneeded) == 0 {
 		return err
 	}
 	lock := w.store.repoLock(&w.Repo)
 	lock.Lock()
 	defer lock.Unlock()
-	if unnamed, err = w.unnamed(ctx, before); err != nil {
+	if unneeded, err = w.unneeded(ctx, before); err != nil {
 		return err
 	}
-	for _, h := range unnamed {
-		if err := removeSynced(w.linkPath(h)); err != nil {
+	for _, path := range unneeded {
+		if err := removeSynced(path); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *Writer) unnamed(ctx context.Context, before time.Time) ([]v1.Hash, error) {
+// unneeded returns the paths that unlinkUnnamed takes out.
+func (w *Writer) unneeded(ctx context.Context, before time.Time) ([]string, error) {
 	blobs, err := w.Blobs()
 	if CodeOf(err) == CodeNameUnknown {
 		return nil, nil // deleted meanwhile
 	}
-	if err != nil || len(blobs) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	marks, err := w.marks()
+	if err != nil || len(blobs)+len(marks) == 0 {
 		return nil, err
 	}
 	named, err := w.named(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var unnamed []v1.Hash
+	var unneeded []string
+	for path, h := range marks {
+		if !named.blobs[h] && !named.others[h] {
+			unneeded = append(unneeded, path)
+		}
+	}
 	for _, h := range blobs {
-		if named[h] {
+		if named.blobs[h] {
 			continue
 		}
 		info, err := os.Stat(w.linkPath(h))
@@ -105,76 +116,74 @@ func (w *Writer) unnamed(ctx context.Context, before time.Time) ([]v1.Hash, erro
 		// Making a link changes the inode, so this time is not older than the
 		// youngest link of the bytes, which may be another repository's.
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok && time.Unix(stat.Ctim.Unix()).Before(before) {
-			unnamed = append(unnamed, h)
+			unneeded = append(unneeded, w.linkPath(h))
 		}
 	}
-	return unnamed, nil
+	return unneeded, nil
 }
 
-// named returns the digests of all blobs that the repository's manifests name.
-func (w *Writer) named(ctx context.Context) (map[v1.Hash]bool, error) {
+// marks returns the repository's marks of what was deleted, by path.
+func (r *Repo) marks() (map[string]v1.Hash, error) {
+	marks := map[string]v1.Hash{}
+	for _, folder := range []string{"blobs", "manifests"} {
+		entries, err := os.ReadDir(filepath.Join(r.dir, folder))
+		if err != nil && !isNotExist(err) {
+			return nil, err
+		}
+		for _, entry := range entries {
+			file, marked := strings.CutSuffix(entry.Name(), deletedSuffix)
+			if h, ok := digestOfFile(file); ok && marked {
+				marks[filepath.Join(r.dir, folder, entry.Name())] = h
+			}
+		}
+	}
+	return marks, nil
+}
+
+// named are the digests that a repository's manifests and tags name.
+type named struct {
+	blobs  map[v1.Hash]bool // as parts of images
+	others map[v1.Hash]bool // manifests, by indexes and tags
+}
+
+func (w *Writer) named(ctx context.Context) (named, error) {
+	all := named{map[v1.Hash]bool{}, map[v1.Hash]bool{}}
+	tags, err := w.tagsByDigest()
+	if err != nil {
+		return all, err
+	}
+	for h := range tags {
+		all.others[h] = true
+	}
 	manifests, err := w.manifestDigests()
 	if err != nil {
-		return nil, err
+		return all, err
 	}
-	named := map[v1.Hash]bool{}
 	for _, h := range manifests {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return all, err
 		}
 		m, err := w.Manifest(h.String())
 		if CodeOf(err) == CodeManifestUnknown {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		data, err := w.ManifestData(m)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		doc, err := parseManifest(m.MediaType, data)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		for _, d := range doc.blobs {
-			named[d.Digest] = true
+			all.blobs[d.Digest] = true
+		}
+		for _, d := range doc.manifests {
+			all.others[d.Digest] = true
 		}
 	}
-	return named, nil
-}
-
-// freeUnlinked removes bytes that no repository links: a push that died between
-// its last two steps leaves such.
-func (s *Store) freeUnlinked(ctx context.Context, done *Cleaned) error {
-	root := filepath.Join(s.options.Dir, "blobs")
-	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		algorithm, _ := filepath.Rel(root, filepath.Dir(filepath.Dir(path)))
-		h, err := v1.NewHash(algorithm + ":" + entry.Name())
-		if err != nil {
-			return nil // not a blob, so not ours
-		}
-		info, err := entry.Info()
-		if err != nil {
-			if isNotExist(err) {
-				return nil
-			}
-			return err
-		}
-		if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Nlink > 1 {
-			return nil
-		}
-		n, err := s.dropUnlinked(h)
-		if err == nil {
-			done.Blobs++
-			done.Bytes += n
-		}
-		return err
-	})
+	return all, nil
 }

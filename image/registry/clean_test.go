@@ -33,8 +33,8 @@ func files(t testing.TB, dir, below string) (found []string) {
 	return found
 }
 
-// TestBytesAreKeptOnce: four repositories of two tenants, one file; it goes
-// with the last of them.
+// TestBytesAreKeptOnce: three repositories of a tenant, one file; it goes with the
+// last of them. Another tenant has its own.
 func TestBytesAreKeptOnce(t *testing.T) {
 	o := options(t.TempDir())
 	s := startServer(t, o)
@@ -47,7 +47,7 @@ func TestBytesAreKeptOnce(t *testing.T) {
 	if _, err := s.store.Clean(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := files(t, o.Dir, "blobs"); len(got) != 1 {
+	if got := files(t, o.Dir, "blobs"); len(got) != 2 {
 		t.Errorf("stored: %v", got)
 	}
 	if got := files(t, o.Dir, "tmp"); len(got) != 0 {
@@ -61,10 +61,16 @@ func TestBytesAreKeptOnce(t *testing.T) {
 	if _, err := w.Delete(false); err != nil {
 		t.Fatal(err)
 	}
-	if got := files(t, o.Dir, "blobs"); len(got) != 1 {
-		t.Errorf("stored while bob has it: %v", got)
+	if _, err := s.store.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, o.Dir, "blobs"); len(got) != 1 || !strings.HasPrefix(got[0], string(bob)) {
+		t.Errorf("stored while only bob has it: %v", got)
 	}
 	s.do(t, call{method: "DELETE", path: "/v2/one/blobs/" + d, as: bob, status: 202})
+	if _, err := s.store.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if got := files(t, o.Dir, "blobs"); len(got) != 0 {
 		t.Errorf("stored though nobody has it: %v", got)
 	}
@@ -134,7 +140,10 @@ func TestOpenTidiesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	orphan := digest([]byte("orphan"))[len("sha256:"):]
-	for _, path := range []string{"tmp/file.X", "tmp/link.X", "blobs/sha256/" + orphan[:2] + "/" + orphan} {
+	for _, path := range []string{"tmp/file.X", "tmp/link.X", "blobs/" + string(alice) + "/sha256-" + orphan, "blobs/sha256/" + orphan[:2] + "/" + orphan} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(o.Dir, path)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(o.Dir, path), []byte("orphan"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -178,11 +187,109 @@ func TestDamageIsTold(t *testing.T) {
 		t.Error("pushing again did not heal the manifest")
 	}
 	layer := digest([]byte("layer"))[len("sha256:"):]
-	if err := os.Truncate(filepath.Join(o.Dir, "blobs", "sha256", layer[:2], layer), 2); err != nil {
+	if err := os.Truncate(filepath.Join(o.Dir, "blobs", string(alice), "sha256-"+layer), 2); err != nil {
 		t.Fatal(err)
 	}
 	s.pushBlob(t, alice, "app", []byte("layer"))
 	if _, body := s.do(t, call{method: "GET", path: "/v2/app/blobs/sha256:" + layer, as: alice, status: 200}); string(body) != "layer" {
 		t.Errorf("pushing again did not heal the layer: %q", body)
+	}
+}
+
+// TestRequestsFreeNothing: the bytes of what a request deletes are still there
+// when it is answered, and go without another request.
+func TestRequestsFreeNothing(t *testing.T) {
+	o := options(t.TempDir())
+	s := startServer(t, o)
+	d := s.pushBlob(t, alice, "app", []byte("one"))
+	s.pushBlob(t, alice, "gone", []byte("two"))
+	s.do(t, call{method: "DELETE", path: "/v2/app/blobs/" + d, as: alice, status: 202})
+	if _, err := writer(t, s.store, alice, "gone").Delete(true); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, o.Dir, "blobs"); len(got) != 2 {
+		t.Errorf("stored: %v", got)
+	}
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, o.Dir, "blobs"); len(got) != 0 {
+		t.Errorf("stored when all that was discarded is freed: %v", got)
+	}
+}
+
+// TestFolderOfBefore: a folder in which the bytes of all owners are one file works
+// as it is, and the bytes go with the last link to them.
+func TestFolderOfBefore(t *testing.T) {
+	o := options(t.TempDir())
+	s := startServer(t, o)
+	manifests := map[thaw.TenantID][]byte{}
+	for _, as := range []thaw.TenantID{alice, bob} {
+		manifests[as] = s.pushImage(t, as, "app", "v1", "a layer of both")
+	}
+	s.Close()
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	shareBytes(t, o.Dir)
+
+	s = startServer(t, o)
+	layer, config := digest([]byte("a layer of both")), digest([]byte(`{"os":"linux"}`))
+	for as, want := range manifests {
+		if _, got := s.do(t, call{method: "GET", path: "/v2/app/manifests/v1", as: as, status: 200}); !bytes.Equal(got, want) {
+			t.Errorf("%s: manifest %s", as, got)
+		}
+		if _, got := s.do(t, call{method: "GET", path: "/v2/app/blobs/" + layer, as: as, status: 200}); string(got) != "a layer of both" {
+			t.Errorf("%s: layer %q", as, got)
+		}
+	}
+	// It goes on: mounts, pushes of what is there and deletions.
+	s.do(t, call{method: "POST", path: "/v2/mounted/blobs/uploads/?from=app&mount=" + layer, as: alice, status: 201})
+	s.pushImage(t, alice, "app", "v2", "a layer of both")
+	s.do(t, call{method: "DELETE", path: "/v2/mounted/blobs/" + layer, as: alice, status: 202})
+	s.do(t, call{method: "DELETE", path: "/v2/app/blobs/" + layer, as: alice, status: 202})
+	s.do(t, call{method: "DELETE", path: "/v2/app/blobs/" + config, as: alice, status: 202})
+	if _, got := s.do(t, call{method: "GET", path: "/v2/app/blobs/" + layer, as: bob, status: 200}); string(got) != "a layer of both" {
+		t.Errorf("bob's layer is %q when alice has deleted hers", got)
+	}
+	s.do(t, call{method: "DELETE", path: "/v2/app/blobs/" + layer, as: bob, status: 202})
+	if _, err := s.store.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, o.Dir, "blobs"); len(got) != 1 || !strings.HasSuffix(got[0], config[len("sha256:"):]) {
+		t.Errorf("stored: %v, want bob's config only", got)
+	}
+}
+
+// shareBytes makes of a folder what versions wrote that kept the bytes for all
+// owners: blobs/ALGORITHM/XX/HEX, which all repositories link.
+func shareBytes(t *testing.T, dir string) {
+	t.Helper()
+	for _, path := range files(t, dir, "blobs") {
+		algorithm, hex, _ := strings.Cut(filepath.Base(path), "-")
+		shared := filepath.Join(dir, "blobs", algorithm, hex[:2], hex)
+		if err := os.MkdirAll(filepath.Dir(shared), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "blobs", path), shared); err != nil {
+			t.Fatal(err)
+		}
+		links, err := filepath.Glob(filepath.Join(dir, "repos", "*", "*", "blobs", filepath.Base(path)))
+		if err != nil || len(links) == 0 {
+			t.Fatalf("%v, %v", links, err)
+		}
+		for _, link := range links {
+			if err := os.Remove(link); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Link(shared, link); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, owner := range []thaw.TenantID{alice, bob} {
+		if err := os.Remove(filepath.Join(dir, "blobs", string(owner))); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -57,7 +57,11 @@ type child struct {
 
 func startChild(t *testing.T, dir string) *child {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	return startCommand(t, dir, exec.Command(os.Args[0]))
+}
+
+func startCommand(t *testing.T, dir string, cmd *exec.Cmd) *child {
+	t.Helper()
 	cmd.Env = append(os.Environ(), childEnv+"="+dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -239,7 +243,7 @@ func checkWhole(t *testing.T, dir string) {
 	}
 	stored := files(t, dir, "blobs")
 	for _, path := range stored {
-		name := path[strings.LastIndexByte(path, '/')+1:]
+		name := path[strings.LastIndexByte(path, '-')+1:]
 		data, err := os.ReadFile(dir + "/blobs/" + path)
 		if err != nil {
 			t.Fatal(err)

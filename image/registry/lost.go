@@ -118,16 +118,19 @@ func (q *request) hostFault(err error) {
 	q.store.options.Log.Error("registry: request failed", "request", q.info.ID, "method", q.r.Method, "path", q.r.URL.Path, "tenant", q.id.Tenant, "err", err)
 }
 
+// deletedSuffix ends the names of marks.
+const deletedSuffix = ".deleted"
+
 // deletedMark is the file that says that the file at path was deleted by its
-// owner although something still named it.
-func deletedMark(path string) string { return path + ".deleted" }
+// owner although something may still have named it.
+func deletedMark(path string) string { return path + deletedSuffix }
 
 // markDeleted is to be called before the file of h is removed: what is named and
-// not there would else look lost.
+// not there would else look lost. Whether h is named is not looked for: a mark
+// too many does no harm, and [Store.Clean] removes it.
 func (w *Writer) markDeleted(path string, h v1.Hash) error {
-	named, err := w.names(h)
-	if err != nil || !named {
-		return err
+	if !w.mayName(h) {
+		return nil
 	}
 	return w.store.disk.writeFile(deletedMark(path))
 }

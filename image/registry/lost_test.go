@@ -258,7 +258,7 @@ func TestPushAgain(t *testing.T) {
 			run(t, home, command[0], command[1:]...)
 			layer, config, id := w.pushed(t)
 			for _, lost := range []string{
-				"repos/*/app/blobs/" + file(layer), "blobs/*/*/*", "repos/*/app/blobs/" + file(config), "repos/*/app/manifests/" + file(id),
+				"repos/*/app/blobs/" + file(layer), "blobs/*/*", "repos/*/app/blobs/" + file(config), "repos/*/app/manifests/" + file(id),
 				"repos/*/app/blobs/*", "repos/*/app/blobs", "repos/*/app/manifests", "repos/*/app/tags", "repos/*/app",
 			} {
 				w.remove(t, lost)

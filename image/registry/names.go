@@ -4,42 +4,53 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
-	"strconv"
+	"hash/maphash"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	thaw "thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 )
 
 const (
 	// maxIndexes bounds the repositories whose names are in memory.
 	maxIndexes = 64
 
-	// maxReads bounds the repositories whose manifests are read at a time.
-	maxReads = 8
+	// maxReads bounds the repositories whose manifests are read at a time, and
+	// ownerReads those of one owner.
+	maxReads, ownerReads = 8, 2
 )
 
 // indexes has, for repositories that were asked about what they lack, what their
 // tags and manifests name: each push of something new asks, and a repository
 // has as many manifests as its owner likes.
 type indexes struct {
-	reads chan struct{} // of capacity maxReads
+	seed  maphash.Seed
+	reads *fair.Pool
 
 	mu     sync.Mutex
 	byRepo map[string]*index // by the repository's folder
 }
 
 func newIndexes() *indexes {
-	return &indexes{reads: make(chan struct{}, maxReads), byRepo: map[string]*index{}}
+	return &indexes{seed: maphash.MakeSeed(), byRepo: map[string]*index{},
+		reads: fair.New(fair.Options{Name: "manifest-reads", Size: maxReads, PerOwner: ownerReads})}
 }
+
+// Pools returns what tenants share here.
+func (s *Store) Pools() []*fair.Pool { return []*fair.Pool{s.indexes.reads, s.buffers} }
 
 // index has at least what a repository names. Names are added before a push is
 // answered, and stay until they are looked for in vain.
 type index struct {
+	owner string
+	seed  maphash.Seed
+
 	mu   sync.Mutex
-	seen map[uint64]struct{} // the fronts of digests; nil before the manifests were read
+	seen map[uint64]struct{} // hashes of digests; nil before the manifests were read
 }
 
 // of returns the index of a repository.
@@ -49,22 +60,40 @@ func (x *indexes) of(r *Repo) *index {
 	if found := x.byRepo[r.dir]; found != nil {
 		return found
 	}
-	for dir := range x.byRepo {
-		if len(x.byRepo) < maxIndexes {
-			break
-		}
-		delete(x.byRepo, dir)
+	if len(x.byRepo) >= maxIndexes {
+		x.evictLocked()
 	}
-	made := &index{}
+	made := &index{owner: r.owner, seed: x.seed}
 	x.byRepo[r.dir] = made
 	return made
 }
 
-// front is the part of a digest that an index has. Digests that share it cost a
-// look at the manifests.
-func front(h v1.Hash) uint64 {
-	n, _ := strconv.ParseUint(h.Hex[:min(16, len(h.Hex))], 16, 64) // hexadecimal, as all digests that are let in
-	return n
+// evictLocked forgets an index of the owner that has most of them.
+func (x *indexes) evictLocked() {
+	held := map[string]int{}
+	victim, most := "", 0
+	for dir, i := range x.byRepo {
+		if held[i.owner]++; held[i.owner] > most {
+			victim, most = dir, held[i.owner]
+		}
+	}
+	delete(x.byRepo, victim)
+}
+
+// key is what an index has of a digest. Digests that share it cost a look at the
+// manifests, so the seed keeps anyone from choosing such.
+func (i *index) key(h v1.Hash) uint64 {
+	return maphash.String(i.seed, fileOfDigest(h))
+}
+
+// mayName reports whether the repository perhaps names h, without a look at the
+// manifests.
+func (r *Repo) mayName(h v1.Hash) bool {
+	i := r.store.indexes.of(r)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, seen := i.seen[i.key(h)]
+	return seen || i.seen == nil
 }
 
 // note adds what a manifest that was just stored names, and itself, which its
@@ -76,7 +105,7 @@ func (x *indexes) note(r *Repo, h v1.Hash, doc document) {
 	if i.seen == nil {
 		return
 	}
-	i.seen[front(h)] = struct{}{}
+	i.seen[i.key(h)] = struct{}{}
 	i.add(doc)
 }
 
@@ -84,7 +113,7 @@ func (i *index) add(doc document) {
 	for _, list := range [][]reference{doc.blobs, doc.manifests} {
 		for _, d := range list {
 			if !d.elsewhere {
-				i.seen[front(d.Digest)] = struct{}{}
+				i.seen[i.key(d.Digest)] = struct{}{}
 			}
 		}
 	}
@@ -97,19 +126,23 @@ func (r *Repo) names(h v1.Hash) (bool, error) {
 	i := all.of(r)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if _, seen := i.seen[front(h)]; i.seen != nil && !seen {
+	if _, seen := i.seen[i.key(h)]; i.seen != nil && !seen {
 		return false, nil
 	}
-	all.reads <- struct{}{}
-	defer func() { <-all.reads }()
+	// The turn comes: whoever is before is reading, which ends.
+	release, err := all.reads.Acquire(context.Background(), r.owner, 1)
+	if err != nil {
+		return false, thaw.Wrap("registry", err)
+	}
+	defer release()
 	named := false
-	fresh := index{seen: map[uint64]struct{}{}}
+	fresh := index{seed: i.seed, seen: map[uint64]struct{}{}}
 	tags, err := r.tagsByDigest()
 	if err != nil {
 		return false, err
 	}
 	for tagged := range tags {
-		fresh.seen[front(tagged)] = struct{}{}
+		fresh.seen[i.key(tagged)] = struct{}{}
 		named = named || tagged == h
 	}
 	manifests, err := r.manifestDigests()

@@ -12,10 +12,12 @@
 //     answer goes out; so it survives the death of the process and of the
 //     machine. Nothing half-written is ever visible.
 //   - A blob is visible in a repository only where it was pushed or mounted.
-//     Bytes are kept once however many repositories hold them, but a push
-//     always receives and checks all of them, takes the same steps whether they
-//     were there or not, and a mount finds only what the caller may read. So
-//     nobody learns what others store.
+//     An owner's bytes are kept once however many of its repositories hold
+//     them. Owners share none, a push always receives and checks all of them,
+//     and a mount finds only what the caller may read: so no step of a request
+//     depends on what others store, and nobody learns it.
+//   - A request frees no bytes. It takes names away; what nothing names any
+//     more is freed in the background.
 //   - Bytes are hashed while they arrive and go straight to disk. Memory is
 //     bounded by a buffer for each request and 4 MiB for each manifest.
 //
@@ -30,7 +32,8 @@
 // # On disk
 //
 //	lock                               held while a process has the store open
-//	blobs/ALGORITHM/XX/HEX             the bytes, once
+//	blobs/OWNER/ALGORITHM-HEX          the bytes, once for each owner
+//	blobs/ALGORITHM/XX/HEX             likewise of all owners, from earlier versions
 //	repos/OWNER/NAME/                  "/" of the name is written "!"
 //	    repo.json                      settings
 //	    blobs/ALGORITHM-HEX            hard link to the bytes
@@ -41,14 +44,15 @@
 //	tmp/                               being written or removed; emptied at start
 //
 // The links count themselves: bytes whose only link is the one in blobs/ are in
-// no repository. A copy of the folder that breaks hard links is still right,
-// only larger.
+// no repository. Bytes that were mounted from public/ are in the folder of
+// public. A copy of the folder that breaks hard links is still right, only
+// larger.
 //
 // # Locks
 //
 // In this order: a repository's lock (held shared by whoever adds a blob, alone
-// by whoever changes manifests, tags, settings or removes), then the lock of a
-// blob's digest. An upload's turn comes before both.
+// by whoever changes manifests, tags, settings or removes), then the lock of an
+// owner's blob. An upload's turn comes before both.
 package registry
 
 import (

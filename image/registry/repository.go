@@ -165,7 +165,7 @@ func (w *Writer) createLocked(settings Settings) (Repository, error) {
 	if err != nil {
 		return desc, thaw.Wrap("registry: create "+w.name, err)
 	}
-	if err := w.makeOwnerDir(); err != nil {
+	if err := w.makeOwnerDirs(); err != nil {
 		return desc, diskError("create "+w.name, err)
 	}
 	temp := w.store.disk.tempPath("repo")
@@ -192,10 +192,10 @@ func (w *Writer) createLocked(settings Settings) (Repository, error) {
 	return desc, nil
 }
 
-func (w *Writer) makeOwnerDir() error {
+func (w *Writer) makeOwnerDirs() error {
 	w.store.ownerMu.Lock()
 	defer w.store.ownerMu.Unlock()
-	return makeDir(w.store.ownerDir(w.owner))
+	return errors.Join(makeDir(w.store.ownerDir(w.owner)), makeDir(w.store.blobsDir(w.owner)))
 }
 
 // folders are those of a repository.
@@ -209,6 +209,7 @@ func (w *Writer) ensure() error {
 		for _, folder := range folders {
 			err = errors.Join(err, makeDir(filepath.Join(w.dir, folder)))
 		}
+		err = errors.Join(err, makeDir(w.store.blobsDir(w.owner)))
 		return diskError("mend "+w.name, err)
 	}
 	if CodeOf(err) != CodeNameUnknown {
@@ -274,13 +275,11 @@ func (w *Writer) Delete(force bool) (Repository, error) {
 	if err := os.Rename(w.dir, trash); err != nil {
 		return desc, diskError("delete "+w.name, err)
 	}
-	if err := errors.Join(syncDir(filepath.Dir(w.dir)), os.RemoveAll(trash)); err != nil {
+	if err := syncDir(filepath.Dir(w.dir)); err != nil {
 		return desc, diskError("delete "+w.name, err)
 	}
 	for _, h := range blobs {
-		if _, err := w.store.dropUnlinked(h); err != nil {
-			return desc, err
-		}
+		w.store.loose.note(bytesOf{w.owner, h})
 	}
 	return desc, nil
 }

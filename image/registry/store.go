@@ -5,8 +5,7 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/fnv"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"os"
@@ -93,19 +92,18 @@ type Store struct {
 	publishers map[thaw.TenantID]bool
 	disk       disk
 	lock       io.Closer
+	seed       maphash.Seed
 	repoLocks  [256]sync.RWMutex // by owner and name
-	blobLocks  [256]sync.Mutex   // by digest
+	blobLocks  [256]sync.Mutex   // by owner and digest
 	uploads    uploads
 	indexes    *indexes
-	ownerMu    sync.Mutex // making an owner's folder
+	loose      loose
+	ownerMu    sync.Mutex // making an owner's folders
 	buffers    *fair.Pool // the large buffers of uploads
 
 	closing sync.Once
 	closed  error // what Close returned
 }
-
-// Pools returns what tenants share here.
-func (s *Store) Pools() []*fair.Pool { return []*fair.Pool{s.buffers} }
 
 // Open opens the store, making it where it is missing, and removes what a
 // process that died left half-done. It fails with [thaw.Conflict] while another
@@ -117,7 +115,7 @@ func Open(o Options) (*Store, error) {
 	if o.Spool == nil {
 		o.Spool = spool.New(filepath.Join(o.Dir, "tmp"), spoolBytes)
 	}
-	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, indexes: newIndexes(), disk: disk{tmp: filepath.Join(o.Dir, "tmp")},
+	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, indexes: newIndexes(), seed: maphash.MakeSeed(), disk: disk{tmp: filepath.Join(o.Dir, "tmp")},
 		buffers: fair.New(fair.Options{Name: "upload-buffers", Size: maxBuffers, KeepFree: true})}
 	for _, t := range o.Publishers {
 		s.publishers[t] = true
@@ -141,23 +139,8 @@ func (s *Store) prepare() error {
 	if err := os.RemoveAll(s.disk.tmp); err != nil {
 		return err
 	}
-	for _, name := range []string{"tmp", "uploads", "repos"} {
+	for _, name := range []string{"tmp", "uploads", "repos", "blobs"} {
 		if err := makeDir(filepath.Join(s.options.Dir, name)); err != nil {
-			return err
-		}
-	}
-	// All at once, so that no push has to make them and wait for their names.
-	for _, algorithm := range []string{"sha256", "sha512"} {
-		dir := filepath.Join(s.options.Dir, "blobs", algorithm)
-		if err := makeDir(dir); err != nil {
-			return err
-		}
-		for i := range 256 {
-			if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), dirPerm); err != nil && !errors.Is(err, os.ErrExist) {
-				return err
-			}
-		}
-		if err := syncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -167,18 +150,18 @@ func (s *Store) prepare() error {
 // Close lets another process open the store. Requests that are still running
 // must have ended. A second call does nothing.
 func (s *Store) Close() error {
-	s.closing.Do(func() { s.closed = errors.Join(s.disk.emptyTrash(), s.lock.Close()) })
+	s.closing.Do(func() { s.closed = errors.Join(s.free(), s.lock.Close()) })
 	return s.closed
 }
 
-// trashEvery is how long the bytes of a push that were there already stay on
-// disk a second time.
-const trashEvery = 10 * time.Second
+// freeEvery is how long bytes stay on disk that nobody needs any more: no
+// request frees any.
+const freeEvery = 10 * time.Second
 
 // Run cleans at once and then every CleanEvery until ctx ends; it returns nil
 // then. What fails is logged and tried again in the next round.
 func (s *Store) Run(ctx context.Context) error {
-	clean, trash := time.NewTicker(s.options.CleanEvery), time.NewTicker(trashEvery)
+	clean, trash := time.NewTicker(s.options.CleanEvery), time.NewTicker(freeEvery)
 	defer clean.Stop()
 	defer trash.Stop()
 	s.cleanAndLog(ctx)
@@ -189,8 +172,8 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-clean.C:
 			s.cleanAndLog(ctx)
 		case <-trash.C:
-			if err := s.disk.emptyTrash(); err != nil {
-				s.options.Log.Error("registry: removing what was discarded failed", "err", err)
+			if err := s.free(); err != nil {
+				s.options.Log.Error("registry: freeing what was discarded failed", "err", err)
 			}
 		}
 	}
@@ -214,26 +197,37 @@ func (s *Store) ownerDir(owner string) string {
 	return filepath.Join(s.options.Dir, "repos", owner)
 }
 
-// blobPath is where the bytes of a digest are, if some repository has them.
-func (s *Store) blobPath(h v1.Hash) string {
+// blobsDir has the bytes of all blobs of an owner. Owners share none: whether
+// bytes are in the page cache, and how long it takes to free them, would tell
+// one what another has.
+func (s *Store) blobsDir(owner string) string {
+	return filepath.Join(s.options.Dir, "blobs", owner)
+}
+
+// blobPath is where the bytes of an owner's blob are, if it has it.
+func (s *Store) blobPath(owner string, h v1.Hash) string {
+	return filepath.Join(s.blobsDir(owner), fileOfDigest(h))
+}
+
+// sharedPath is where earlier versions kept the bytes for all owners. The links
+// that repositories have to them stay good.
+func (s *Store) sharedPath(h v1.Hash) string {
 	return filepath.Join(s.options.Dir, "blobs", h.Algorithm, h.Hex[:2], h.Hex)
 }
 
 func (s *Store) repoLock(r *Repo) *sync.RWMutex {
-	return &s.repoLocks[stripe(r.owner+"/"+r.name)]
+	return &s.repoLocks[s.stripe(r.owner, r.name)]
 }
 
-func (s *Store) blobLock(h v1.Hash) *sync.Mutex {
-	return &s.blobLocks[stripe(h.Hex)]
+func (s *Store) blobLock(owner string, h v1.Hash) *sync.Mutex {
+	return &s.blobLocks[s.stripe(owner, fileOfDigest(h))]
 }
 
-// stripe spreads keys over a fixed number of locks, so that locks need no
-// bookkeeping; two keys that share one only wait for each other.
-func stripe(key string) uint8 {
-	h := fnv.New32a()
-	h.Write([]byte(key)) // never fails
-	sum := h.Sum32()
-	return uint8(sum ^ sum>>8 ^ sum>>16 ^ sum>>24)
+// stripe spreads what owners have over a fixed number of locks, so that locks
+// need no bookkeeping; two that share one only wait for each other. Nobody can
+// choose a name that shares another's.
+func (s *Store) stripe(owner, name string) uint8 {
+	return uint8(maphash.String(s.seed, owner+"/"+name))
 }
 
 // A repository's name has at most 255 bytes and no "!", so its escaped form

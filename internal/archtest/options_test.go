@@ -195,6 +195,9 @@ func (f source) settings(set map[string]bool) {
 // literal adds a field of a composite literal. In the package itself it counts
 // where it passes on what its caller gave, as DefaultOptions(dir) does.
 func (f source) literal(set map[string]bool, kind ast.Expr, field string, value ast.Expr) {
+	if generic, ok := kind.(*ast.IndexExpr); ok {
+		kind = generic.X
+	}
 	switch kind := kind.(type) {
 	case *ast.Ident:
 		if v, ok := value.(*ast.Ident); ok && v.Name != "true" && v.Name != "false" && v.Name != "nil" {

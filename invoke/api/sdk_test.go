@@ -264,7 +264,11 @@ func TestOurOwnHeaders(t *testing.T) {
 		if len(a.header.Get("X-Thaw-Image")) != 64 || a.header.Get("X-Thaw-Progress") == "" {
 			t.Fatalf("headers %v", a.header)
 		}
-		if strings.Contains(a.header.Get("X-Thaw-Progress"), `{"Stage":"ingest","DoneBytes":1,"TotalBytes":2,"Chunks":3,`) {
+		// Nothing of which chunks were stored before: others may have stored them.
+		if progress := a.header.Get("X-Thaw-Progress"); strings.Contains(progress, `"ingest"`) {
+			if progress != `{"Stage":"ingest","DoneBytes":1,"TotalBytes":2,"Chunks":3}` {
+				t.Errorf("progress %s", progress)
+			}
 			return
 		}
 		time.Sleep(time.Millisecond)

@@ -58,14 +58,15 @@ type Resolved struct {
 }
 
 // Progress says how far the preparation of an image is. Bytes are uncompressed
-// bytes of layers.
+// bytes of layers. As JSON it is for the tenant, and without what tells that
+// others stored the same before.
 type Progress struct {
 	Stage        string // what is being done, for people
 	DoneBytes    int64
 	TotalBytes   int64 // 0 while unknown
 	Chunks       int64 // cut so far
-	NewChunks    int64 // of these, stored now
-	SharedChunks int64 // of these, stored before
+	NewChunks    int64 `json:"-"` // of these, stored now
+	SharedChunks int64 `json:"-"` // of these, stored before
 }
 
 // Prepared is an image that can serve, and what its configuration says of how

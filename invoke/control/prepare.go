@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,6 +141,27 @@ func checkProgram(p Prepared) error {
 	return nil
 }
 
+// checkCommand refuses an image that a function could not start anything of. What
+// the function names instead counts, as it does at a start.
+func checkCommand(own ImageConfig, p Prepared) error {
+	words := slices.Concat(orElse(own.EntryPoint, p.Entrypoint), orElse(own.Command, p.Command))
+	switch {
+	case len(words) == 0:
+		return thaw.Errorf("its configuration", thaw.Invalid, "neither the image nor the function names a command: give the image an ENTRYPOINT or CMD")
+	case words[0] == "":
+		return thaw.Errorf("its configuration", thaw.Invalid, "the first word of the command is empty")
+	}
+	return nil
+}
+
+// orElse returns a list, or another one where it is empty.
+func orElse(own, other []string) []string {
+	if len(own) > 0 {
+		return own
+	}
+	return other
+}
+
 // store writes the outcome of a preparation into the function's record.
 func (c *Control) store(ctx context.Context, k key, next Code, prepared Prepared, failure error) {
 	log := c.options.Log.With("tenant", k.tenant, "function", k.name, "image", next.ImageURI, "digest", next.Digest)
@@ -153,6 +175,9 @@ func (c *Control) store(ctx context.Context, k key, next Code, prepared Prepared
 				return errAbandoned // deleted, and perhaps made anew
 			}
 			replaced = f.Code != nil
+			if failure == nil {
+				failure = checkCommand(f.Settings.ImageConfig, prepared)
+			}
 			f.settle(next, failure)
 			return nil
 		})

@@ -125,16 +125,23 @@ func TestImageThatCanNotRun(t *testing.T) {
 	for name, row := range map[string]struct {
 		image controltest.Image
 		want  string // "" where it can run
+		own   []string
 	}{
-		"large":    {controltest.Image{Env: slices.Repeat([]string{"V=" + strings.Repeat("y", 1000)}, 200)}, ""},
-		"too-much": {controltest.Image{Env: slices.Repeat([]string{"V=" + strings.Repeat("y", 1000)}, 3000)}, "take 3033015 bytes"},
-		"too-long": {controltest.Image{Command: []string{strings.Repeat("y", 200_000)}}, "argument 1 has 200000 bytes"},
-		"nul":      {controltest.Image{Env: []string{"A=\x00"}}, `the environment variable "A" contains a NUL character`},
-		"dir":      {controltest.Image{Dir: "/a\x00"}, "working directory"},
+		"large":      {image: controltest.Image{Env: slices.Repeat([]string{"V=" + strings.Repeat("y", 1000)}, 200)}},
+		"too-much":   {image: controltest.Image{Env: slices.Repeat([]string{"V=" + strings.Repeat("y", 1000)}, 3000)}, want: "take 3033015 bytes"},
+		"too-long":   {image: controltest.Image{Command: []string{strings.Repeat("y", 200_000)}}, want: "argument 1 has 200000 bytes"},
+		"nul":        {image: controltest.Image{Env: []string{"A=\x00"}}, want: `the environment variable "A" contains a NUL character`},
+		"dir":        {image: controltest.Image{Dir: "/a\x00"}, want: "working directory"},
+		"nothing":    {image: controltest.Image{Entrypoint: []string{}}, want: "neither the image nor the function names a command"},
+		"own":        {image: controltest.Image{Entrypoint: []string{}}, own: []string{"/own"}},
+		"command":    {image: controltest.Image{Entrypoint: []string{}, Command: []string{"/run"}}},
+		"empty":      {image: controltest.Image{Entrypoint: []string{""}, Command: []string{"/run"}}, want: "the first word of the command is empty"},
+		"empty-own":  {image: controltest.Image{Entrypoint: []string{""}}, own: []string{"/own"}},
+		"empty-last": {image: controltest.Image{Command: []string{""}}},
 	} {
 		row.image.Content = name
 		w.images.Push(alice, name, row.image)
-		if _, err := w.Create(t.Context(), alice, control.NewFunction{Name: name, ImageURI: name, Change: control.Change{Role: ptr(role)}}); err != nil {
+		if _, err := w.Create(t.Context(), alice, control.NewFunction{Name: name, ImageURI: name, Change: control.Change{Role: ptr(role), ImageConfig: &control.ImageConfig{EntryPoint: row.own}}}); err != nil {
 			t.Fatal(err)
 		}
 		f := w.settled(t, alice, name)

@@ -120,15 +120,10 @@ func notInvocable(op string, f *Function) error {
 func (c *Control) target(f *Function) *Target {
 	prepared, s := f.Code.Prepared, f.Settings
 	t := &Target{Tenant: f.Tenant, Name: f.Name, ARN: c.ARN(f.Tenant, f.Name, ""), Version: Latest, Revision: f.Serving,
-		Image: prepared.Image, ImageBytes: prepared.Bytes, Entrypoint: prepared.Entrypoint, Command: prepared.Command,
+		Image: prepared.Image, ImageBytes: prepared.Bytes,
+		Entrypoint: orElse(s.ImageConfig.EntryPoint, prepared.Entrypoint), Command: orElse(s.ImageConfig.Command, prepared.Command),
 		WorkingDir: prepared.WorkingDir, Extensions: prepared.Extensions, ImageEnv: prepared.Env, Env: s.Environment, MemoryMB: s.MemoryMB,
 		TmpMB: s.EphemeralMB, Timeout: time.Duration(s.TimeoutSeconds) * time.Second, Logging: s.Logging}
-	if len(s.ImageConfig.EntryPoint) > 0 {
-		t.Entrypoint = s.ImageConfig.EntryPoint
-	}
-	if len(s.ImageConfig.Command) > 0 {
-		t.Command = s.ImageConfig.Command
-	}
 	if s.ImageConfig.WorkingDirectory != "" {
 		t.WorkingDir = s.ImageConfig.WorkingDirectory
 	}

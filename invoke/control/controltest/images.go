@@ -17,11 +17,12 @@ import (
 
 // Image is what a reference names.
 type Image struct {
-	Content string // makes the digest
-	Command []string
-	Env     []string
-	Dir     string
-	Fails   error // what preparing it ends with
+	Content    string   // makes the digest
+	Entrypoint []string // /entry if nil
+	Command    []string
+	Env        []string
+	Dir        string
+	Fails      error // what preparing it ends with
 }
 
 type ref struct {
@@ -125,7 +126,11 @@ func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, pinned strin
 		}
 		return control.Prepared{}, image.Fails
 	}
-	return control.Prepared{Image: thaw.ImageID(sha256.Sum256([]byte(digest))), Entrypoint: []string{"/entry"},
+	entrypoint := image.Entrypoint
+	if entrypoint == nil {
+		entrypoint = []string{"/entry"}
+	}
+	return control.Prepared{Image: thaw.ImageID(sha256.Sum256([]byte(digest))), Entrypoint: entrypoint,
 		Command: image.Command, Env: image.Env, WorkingDir: image.Dir, Bytes: int64(len(image.Content))}, nil
 }
 

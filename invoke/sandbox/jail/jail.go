@@ -6,7 +6,7 @@
 // open and everything but the root mounted. A start sends a root and a command
 // to one of them.
 //
-// Files: launcher.go starts and closes; pool.go keeps jails ahead; prepared.go
+// Files: launcher.go starts and closes; prepared.go
 // makes one. Package pid1 has the program inside and the life of a started
 // sandbox. docs/sandbox.md says what protects from what.
 package jail

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/ahead"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
 	"thaw.dev/thaw/invoke/sandbox/lookup"
@@ -29,6 +30,10 @@ const (
 	// initThreads is what init itself takes of a pids limit, with room. The
 	// command is bound exactly, by its user's limit on processes.
 	initThreads = 16
+
+	// refillPause is how long after a jail was taken the next is made: that takes
+	// about 20 ms of CPU, which the start that took the last one needs more.
+	refillPause = 50 * time.Millisecond
 )
 
 // Launcher starts jails. It implements [sandbox.Launcher].
@@ -42,12 +47,11 @@ type Launcher struct {
 	nat     *network.NAT // nil without NAT
 	slots   *pid1.Slots
 	machine *pid1.Machine
-	set     *pid1.Set // what was started
-	pool    *pool
+	set     *pid1.Set       // what was started
+	kind    sandbox.Network // of the jails that are made ahead
+	ahead   *ahead.Pool[*prepared]
 	spawns  chan spawnRequest
 
-	cancel  context.CancelFunc // stops filling
-	filling sync.WaitGroup
 	closing chan struct{}  // closed when Close begins
 	gone    chan struct{}  // closed when no jail is left: the spawner ends
 	spawned sync.WaitGroup // the spawner
@@ -64,7 +68,6 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	}
 	l := &Launcher{
 		config: config, log: config.logger(), slots: pid1.NewSlots(config.Instance), set: pid1.NewSet(config.logger()),
-		pool:   &pool{size: config.Pool, taken: make(chan struct{}, 1)},
 		spawns: make(chan spawnRequest), closing: make(chan struct{}), gone: make(chan struct{}),
 	}
 	defer func() {
@@ -91,7 +94,7 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		if l.nat, err = network.OpenNAT(config.Instance, *config.NAT); err != nil {
 			return l, err
 		}
-		l.pool.kind = sandbox.NetworkNAT
+		l.kind = sandbox.NetworkNAT
 	}
 	ready := make(chan error, 1)
 	l.spawned.Go(func() {
@@ -105,20 +108,18 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		l.spawned.Wait()
 		return l, err
 	}
-	filling, cancel := context.WithCancel(context.Background())
-	l.cancel = cancel
-	l.filling.Go(func() { l.fill(filling) })
+	l.ahead = ahead.New(ahead.Options[*prepared]{
+		Size: config.Pool, Pause: refillPause,
+		Make:   func(ctx context.Context) (*prepared, error) { return l.prepare(ctx, l.kind) },
+		Failed: func(err error) { l.log.Error("jail: none can be made ahead; it is tried again", "err", err) },
+	})
 	return l, nil
 }
 
 // Ready returns once the pool and that of /tmp are full, or when ctx ends.
 func (l *Launcher) Ready(ctx context.Context) error {
-	for l.pool.missing() > 0 {
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
-			return thaw.Wrap("jail: ready", ctx.Err())
-		}
+	if err := l.ahead.Ready(ctx); err != nil {
+		return thaw.Wrap("jail: ready", err)
 	}
 	return l.config.Tmp.Ready(ctx)
 }
@@ -151,7 +152,11 @@ func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 
 // obtain takes a waiting jail from the pool or makes one.
 func (l *Launcher) obtain(ctx context.Context, kind sandbox.Network) (*prepared, error) {
-	for p := l.pool.take(kind); p != nil; p = l.pool.take(kind) {
+	for kind == l.kind {
+		p, ok := l.ahead.Take()
+		if !ok {
+			break
+		}
 		if pid1.Waits(p.process) {
 			return p, nil
 		}
@@ -208,10 +213,8 @@ func (l *Launcher) Close(ctx context.Context) error {
 		return nil
 	}
 	close(l.closing)
-	l.cancel()
-	l.filling.Wait()
 	var errs []error
-	for _, p := range l.pool.drain() {
+	for _, p := range l.ahead.Close() {
 		errs = append(errs, l.release(ctx, p))
 	}
 	errs = append(errs, l.set.Stop(ctx))

@@ -55,7 +55,7 @@ func (c *container) configure(spec sandbox.Spec, order wire.Start) error {
 	readOnly := append([]string{"bind", "ro"}, inert...)
 	for i, text := range order.Machine.Texts() {
 		f := wire.MachineFiles[i]
-		if err := c.l.enclave.put(c.id, f.Name, text, pid1.HostID(c.slot)); err != nil {
+		if err := c.l.enclave.put(c.id, f.Name, text, pid1.HostID(c.holder.slot)); err != nil {
 			return err
 		}
 		for _, path := range f.Paths {
@@ -69,7 +69,7 @@ func (c *container) configure(spec sandbox.Spec, order wire.Start) error {
 		if err != nil || mode&unix.S_IFMT != unix.S_IFREG || hides(tmp, target) {
 			continue // the image has no such file, or links to what is mounted over it
 		}
-		if err := c.l.enclave.put(c.id, name, text, pid1.HostID(c.slot)); err != nil {
+		if err := c.l.enclave.put(c.id, name, text, pid1.HostID(c.holder.slot)); err != nil {
 			return err
 		}
 		mounts = append(mounts, specs.Mount{Destination: target, Type: "bind", Source: c.l.enclave.own(c.id, name), Options: readOnly})
@@ -109,7 +109,7 @@ func (c *container) groupMounts() []specs.Mount {
 }
 
 func (c *container) spec(spec sandbox.Spec, mounts []specs.Mount) *specs.Spec {
-	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(pid1.HostID(c.slot)), Size: pid1.IDsPerSlot}}
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(pid1.HostID(c.holder.slot)), Size: pid1.IDsPerSlot}}
 	// What process 1 needs to become the function's user, and to give up these.
 	caps := []string{"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"}
 	umask, oomScore := uint32(0o022), 0
@@ -126,7 +126,7 @@ func (c *container) spec(spec sandbox.Spec, mounts []specs.Mount) *specs.Spec {
 		Linux: &specs.Linux{
 			CgroupsPath: c.l.groups.Path(c.id), UIDMappings: ids, GIDMappings: ids, Seccomp: c.l.profile,
 			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.UserNamespace, Path: c.holder.namespace("user")}, {Type: specs.NetworkNamespace, Path: c.holder.namespace("net")},
+				{Type: specs.UserNamespace, Path: path(c.holder.user)}, {Type: specs.NetworkNamespace, Path: path(c.holder.net)},
 				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
 			},
 			MaskedPaths:   absolute(wire.MaskedFiles[:], wire.MaskedDirs[:]),

@@ -29,6 +29,10 @@ const (
 	// initThreads is what init itself takes of a pids limit, with room. The
 	// command is bound exactly, by its user's limit on processes.
 	initThreads = 16
+
+	// refillPause is how long after namespaces were taken the next are made: the
+	// start that took them needs the processor more.
+	refillPause = 50 * time.Millisecond
 )
 
 // container is one container, from its making to its release, in which it
@@ -37,7 +41,6 @@ type container struct {
 	l       *Launcher
 	id      string
 	bundle  string // folder
-	slot    int
 	holder  *holder
 	root    *os.File // the mapped root, until it is mounted
 	tmp     *tmpdisk.Disk
@@ -67,7 +70,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 	if err := c.ready(ctx, spec); err != nil {
 		return nil, err
 	}
-	owner := pid1.HostID(c.slot)
+	owner := pid1.HostID(c.holder.slot)
 	out, err := output.Open(spec.Stdout, spec.Stderr, owner+sandbox.UID, owner+sandbox.GID)
 	if err != nil {
 		return nil, err
@@ -84,15 +87,7 @@ func (c *container) start(ctx context.Context, spec sandbox.Spec) (*pid1.Running
 
 // make makes what the runtime is given, and runs it.
 func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Start) (err error) {
-	if c.holder, err = c.l.hold(ctx, c.slot, spec.Network == sandbox.NetworkNAT); err != nil {
-		return err
-	}
-	userns, err := os.Open(c.holder.namespace("user"))
-	if err != nil {
-		return err
-	}
-	defer userns.Close()
-	if c.root, err = pid1.MapRoot(spec.Root, userns); err != nil {
+	if c.root, err = pid1.MapRoot(spec.Root, c.holder.user); err != nil {
 		return err
 	}
 	defer c.root.Close()
@@ -102,7 +97,7 @@ func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Star
 	if c.tmp, err = pid1.TakeTmp(c.l.config.Tmp, spec); err != nil {
 		return err
 	}
-	tmp, err := c.tmp.Mount(userns)
+	tmp, err := c.tmp.Mount(c.holder.user)
 	if err != nil {
 		return err
 	}
@@ -148,7 +143,7 @@ func (c *container) ready(ctx context.Context, spec sandbox.Spec) error {
 	if report.Kind != wire.Prepared {
 		return thaw.Errorf("oci: init", thaw.Internal, "report %d", report.Kind)
 	}
-	c.holder.end()
+	c.holder.let()
 	pids, err := c.group.Procs()
 	if err != nil {
 		return err
@@ -186,9 +181,6 @@ func (c *container) release(ctx context.Context) error {
 	if c.l.runtime.knows(c.id) {
 		errs = append(errs, c.delete())
 	}
-	if c.holder != nil {
-		errs = append(errs, c.holder.release())
-	}
 	if c.group != nil {
 		errs = append(errs, c.group.Remove(ctx))
 	}
@@ -197,8 +189,7 @@ func (c *container) release(ctx context.Context) error {
 		c.tmp.Release()
 	}
 	c.l.machine.Give(c.cpus)
-	c.l.slots.Give(c.slot)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.holder.release(c.l))...)
 }
 
 // delete has the runtime forget a container that it did not itself remove: the

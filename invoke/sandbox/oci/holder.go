@@ -9,29 +9,58 @@ import (
 	"os"
 	"syscall"
 
+	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 )
 
-// holder is a process that keeps a user and a network namespace until a
-// container is in them. The sockets inside stay.
+// holder is a slot with a user and a network namespace, and the sockets in
+// there, for a container that is to come. It belongs to one goroutine at a time.
 type holder struct {
-	process *os.Process
-	control pid1.Control
-	inside  pid1.Inside
-	lease   *network.Lease // nil without NAT
+	slot      int
+	user, net *os.File // the namespaces. They need no process
+	inside    pid1.Inside
+	lease     *network.Lease // nil without NAT
 }
 
-// hold makes the namespaces of a slot. On error the holder is to be released.
-func (l *Launcher) hold(ctx context.Context, slot int, nat bool) (*holder, error) {
-	h := &holder{}
-	control, remote, err := pid1.NewControl()
+// obtain takes a holder that was made ahead, or makes one.
+func (l *Launcher) obtain(ctx context.Context, kind sandbox.Network) (*holder, error) {
+	if kind == l.kind {
+		if h, ok := l.ahead.Take(); ok {
+			return h, nil
+		}
+	}
+	return l.hold(ctx, kind)
+}
+
+// hold makes a holder.
+func (l *Launcher) hold(ctx context.Context, kind sandbox.Network) (_ *holder, err error) {
+	slot, err := l.slots.Take()
 	if err != nil {
+		return nil, err
+	}
+	h := &holder{slot: slot}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.release(l))
+		}
+	}()
+	if err := l.unshare(ctx, h); err != nil || kind != sandbox.NetworkNAT {
 		return h, err
 	}
-	h.control = control
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: pid1.HostID(slot), Size: pid1.IDsPerSlot}}
-	h.process, err = os.StartProcess(l.initPath(), []string{"thaw-init", "holder"}, &os.ProcAttr{
+	h.lease, err = l.nat.Attach(h.net)
+	return h, err
+}
+
+// unshare makes the namespaces by a process, which is gone when it returns.
+func (l *Launcher) unshare(ctx context.Context, h *holder) error {
+	control, remote, err := pid1.NewControl()
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: pid1.HostID(h.slot), Size: pid1.IDsPerSlot}}
+	process, err := os.StartProcess(l.initPath(), []string{"thaw-init", "holder"}, &os.ProcAttr{
 		Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []*os.File{l.null, l.null, l.null, remote},
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
@@ -40,45 +69,46 @@ func (l *Launcher) hold(ctx context.Context, slot int, nat bool) (*holder, error
 		},
 	})
 	if err = errors.Join(err, remote.Close()); err != nil {
-		return h, err
+		return err
 	}
-	if h.inside, err = h.control.Prepared(ctx); err != nil {
-		return h, err
+	defer func() {
+		_ = process.Kill()
+		_, _ = process.Wait()
+	}()
+	if h.inside, err = control.Prepared(ctx); err != nil {
+		return err
 	}
-	if !nat {
-		return h, nil
+	for kind, file := range map[string]**os.File{"user": &h.user, "net": &h.net} {
+		if *file, err = os.Open(fmt.Sprintf("/proc/%d/ns/%s", process.Pid, kind)); err != nil {
+			return err
+		}
 	}
-	ns, err := os.Open(h.namespace("net"))
-	if err != nil {
-		return h, err
-	}
-	defer ns.Close()
-	h.lease, err = l.nat.Attach(ns)
-	return h, err
+	return nil
 }
 
-// namespace is the path of a namespace of the holder.
-func (h *holder) namespace(kind string) string {
-	return fmt.Sprintf("/proc/%d/ns/%s", h.process.Pid, kind)
+// path is where a runtime finds a namespace of a holder.
+func path(namespace *os.File) string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), namespace.Fd())
 }
 
-// end ends the process. The namespaces stay if somebody is in them.
-func (h *holder) end() {
-	h.control.Close()
-	if h.process != nil {
-		_ = h.process.Kill()
-		_, _ = h.process.Wait()
-		h.process = nil
+// let gives up the namespaces, which stay if somebody is in them.
+func (h *holder) let() {
+	for _, f := range []*os.File{h.user, h.net} {
+		if f != nil {
+			_ = f.Close()
+		}
 	}
+	h.user, h.net = nil, nil
 }
 
 // release gives everything back.
-func (h *holder) release() error {
-	h.end()
-	var errs []error
+func (h *holder) release(l *Launcher) error {
+	h.let()
 	h.inside.Close()
+	var err error
 	if h.lease != nil {
-		errs = append(errs, h.lease.Release())
+		err = h.lease.Release()
 	}
-	return errors.Join(errs...)
+	l.slots.Give(h.slot)
+	return err
 }

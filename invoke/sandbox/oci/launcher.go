@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/ahead"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
 	"thaw.dev/thaw/invoke/sandbox/network"
@@ -36,6 +37,8 @@ type Launcher struct {
 	slots   *pid1.Slots
 	machine *pid1.Machine
 	set     *pid1.Set
+	kind    sandbox.Network      // of the namespaces that are made ahead
+	ahead   *ahead.Pool[*holder] // so that a start need not wait for them
 }
 
 var _ sandbox.Launcher = (*Launcher)(nil)
@@ -46,6 +49,9 @@ var _ sandbox.Launcher = (*Launcher)(nil)
 func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	if !network.ValidInstance(config.Instance) {
 		return nil, thaw.Errorf("oci: config", thaw.Invalid, "instance %q is not 1 to 16 of [a-z0-9-]", config.Instance)
+	}
+	if config.Pool < 0 {
+		return nil, thaw.Errorf("oci: config", thaw.Invalid, "pool of %d", config.Pool)
 	}
 	if config.Tmp == nil {
 		return nil, thaw.Errorf("oci: config", thaw.Invalid, "Tmp is required")
@@ -86,13 +92,21 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		if l.nat, err = network.OpenNAT(config.Instance, *config.NAT); err != nil {
 			return l, err
 		}
+		l.kind = sandbox.NetworkNAT
 	}
 	hybrid := l.runtime.crun && l.groups.Kind() == "v1"
 	if l.enclave, err = openEnclave(filepath.Join(l.dir, "view"), l.groups, hybrid); err != nil {
 		return l, err
 	}
-	l.null, err = l.enclave.null()
-	return l, thaw.Wrap("oci: new", err)
+	if l.null, err = l.enclave.null(); err != nil {
+		return l, thaw.Wrap("oci: new", err)
+	}
+	l.ahead = ahead.New(ahead.Options[*holder]{
+		Size: config.Pool, Pause: refillPause,
+		Make:   func(ctx context.Context) (*holder, error) { return l.hold(ctx, l.kind) },
+		Failed: func(err error) { l.log.Error("oci: no namespaces can be made ahead; it is tried again", "err", err) },
+	})
+	return l, nil
 }
 
 // makeFolders makes the instance's folders. The sandboxes' users, who are
@@ -123,8 +137,13 @@ func (l *Launcher) compile() (err error) {
 // initPath is init as a program to execute.
 func (l *Launcher) initPath() string { return fmt.Sprintf("/proc/self/fd/%d", l.program.Fd()) }
 
-// Ready returns once the pool of /tmp is full, or when ctx ends.
-func (l *Launcher) Ready(ctx context.Context) error { return l.config.Tmp.Ready(ctx) }
+// Ready returns once the pool and that of /tmp are full, or when ctx ends.
+func (l *Launcher) Ready(ctx context.Context) error {
+	if err := l.ahead.Ready(ctx); err != nil {
+		return thaw.Wrap("oci: ready", err)
+	}
+	return l.config.Tmp.Ready(ctx)
+}
 
 // Start implements [sandbox.Launcher].
 func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
@@ -139,12 +158,12 @@ func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 		return nil, err
 	}
 	defer l.set.Leave()
-	slot, err := l.slots.Take()
+	h, err := l.obtain(ctx, spec.Network)
 	if err != nil {
-		return nil, err
+		return nil, thaw.Wrap("oci: start "+spec.ID, err)
 	}
-	id := fmt.Sprintf("oci-%d", slot)
-	c := &container{l: l, id: id, slot: slot, bundle: filepath.Join(l.dir, "bundles", id)}
+	id := fmt.Sprintf("oci-%d", h.slot)
+	c := &container{l: l, id: id, holder: h, bundle: filepath.Join(l.dir, "bundles", id)}
 	s, err := c.start(ctx, spec)
 	if err != nil {
 		releaseCtx, cancel := pid1.Background()
@@ -159,7 +178,12 @@ func (l *Launcher) Close(ctx context.Context) error {
 	if !l.set.Close() {
 		return nil
 	}
-	if err := l.set.Stop(ctx); err != nil {
+	var errs []error
+	for _, h := range l.ahead.Close() {
+		errs = append(errs, h.release(l))
+	}
+	errs = append(errs, l.set.Stop(ctx))
+	if err := errors.Join(errs...); err != nil {
 		return err // a container that does not end
 	}
 	return l.closeFiles(ctx)

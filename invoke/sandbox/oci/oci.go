@@ -44,6 +44,10 @@ type Config struct {
 	// [DefaultRuntime].
 	Runtime string
 
+	// Pool is how many sandboxes' namespaces are made ahead of starts. Where NAT
+	// is set, they are made for it.
+	Pool int
+
 	// Tmp has the sandboxes' /tmp. It is not closed by the launcher.
 	Tmp *tmpdisk.Store
 

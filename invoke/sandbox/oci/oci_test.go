@@ -19,12 +19,12 @@ import (
 
 var instances atomic.Int64
 
-func open(t testing.TB, runtime string) sandbox.Launcher {
+func open(t testing.TB, runtime string, pool int) sandbox.Launcher {
 	t.Helper()
 	testkit.RequireRoot(t)
 	testkit.RequireTool(t, runtime)
 	l, err := oci.New(t.Context(), oci.Config{
-		Instance: fmt.Sprintf("o%d-%d", os.Getpid(), instances.Add(1)), Runtime: runtime, Init: sandboxtest.Init(t), Tmp: sandboxtest.Tmp(t),
+		Instance: fmt.Sprintf("o%d-%d", os.Getpid(), instances.Add(1)), Runtime: runtime, Pool: pool, Init: sandboxtest.Init(t), Tmp: sandboxtest.Tmp(t),
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
@@ -34,16 +34,16 @@ func open(t testing.TB, runtime string) sandbox.Launcher {
 }
 
 func TestCrun(t *testing.T) {
-	sandboxtest.Run(t, func(t testing.TB) sandbox.Launcher { return open(t, "crun") })
+	sandboxtest.Run(t, func(t testing.TB) sandbox.Launcher { return open(t, "crun", 2) })
 }
 
 func TestRunc(t *testing.T) {
-	sandboxtest.Run(t, func(t testing.TB) sandbox.Launcher { return open(t, "runc") })
+	sandboxtest.Run(t, func(t testing.TB) sandbox.Launcher { return open(t, "runc", 0) })
 }
 
 // TestLeak starts and stops containers.
 func TestLeak(t *testing.T) {
-	l := open(t, "crun")
+	l := open(t, "crun", 2)
 	sandboxtest.RunLeak(t, l, fmt.Sprintf("o%d-%d", os.Getpid(), instances.Load()), 20)
 }
 
@@ -58,7 +58,7 @@ func TestSameAsJail(t *testing.T) {
 		}
 		return l
 	}
-	sandboxtest.Differ(t, inJail, func(t testing.TB) sandbox.Launcher { return open(t, "crun") }, intended)
+	sandboxtest.Differ(t, inJail, func(t testing.TB) sandbox.Launcher { return open(t, "crun", 2) }, intended)
 }
 
 // intended are the differences between a jail and a container of crun.
