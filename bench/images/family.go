@@ -74,7 +74,9 @@ func describe(tag string, a apps) (debimage.Image, error) {
 	case "go-hello":
 		return a.scratch(tag, "handler", "./examples/go", "-buildid="+version)
 	case "fill", "one":
-		return a.filled(tag, app, version)
+		return a.filled(tag, app, version, "./examples/go")
+	case "probe-one":
+		return a.filled(tag, "one", version, "./bench/images/probe")
 	case "probe":
 		return a.scratch(tag, "handler", "./bench/images/probe")
 	}
@@ -104,14 +106,14 @@ func describe(tag string, a apps) (debimage.Image, error) {
 	return img, err
 }
 
-// filled is the Go function in an image of the size that the version names, in
+// filled is a Go function in an image of the size that the version names, in
 // MiB: "fill:10240" is an image of 10 GiB, "one:1024" has a file of 1 GiB.
-func (a apps) filled(tag, app, version string) (debimage.Image, error) {
+func (a apps) filled(tag, app, version, program string) (debimage.Image, error) {
 	megabytes, err := strconv.Atoi(version)
 	if err != nil {
 		return debimage.Image{}, fmt.Errorf("image %s: the version is a size in MiB", tag)
 	}
-	img, err := a.scratch(tag, "handler", "./examples/go")
+	img, err := a.scratch(tag, "handler", program)
 	img.FillMB = megabytes
 	if app == "one" {
 		img.FillFileMB = megabytes

@@ -93,6 +93,7 @@ func (n *node) openWorker(context.Context) error {
 	if n.worker, err = worker.Open(config); err != nil {
 		return err
 	}
+	n.share(n.worker.Pools()...)
 	n.onClose(func(ctx context.Context) error {
 		drain, cancel := context.WithTimeout(ctx, n.cmd.DrainTime)
 		defer cancel()

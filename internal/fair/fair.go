@@ -6,7 +6,8 @@
 // A [Pool] serves by turns of owners and not in the order of arrival: what is
 // free goes to the waiting owner that holds least, so an owner with a thousand
 // requests delays another by as much as it would with one. Within an owner the
-// order is that of arrival. What nobody else wants is lent.
+// order is that of arrival. What nobody else wants is lent. A [Bucket] paces what
+// an owner uses up.
 package fair
 
 import (
@@ -51,6 +52,7 @@ type Pool struct {
 	owners  map[string]*owner
 	waiting int
 	turns   uint64 // of grants, so that equal owners take turns
+	arrived uint64 // requests that had to wait, ever
 	refused uint64
 	waited  time.Duration
 }
@@ -65,6 +67,7 @@ type owner struct {
 
 type request struct {
 	n       int64
+	number  uint64 // of its arrival: the clock may show two the same time
 	since   time.Time
 	granted chan struct{}
 }
@@ -103,7 +106,8 @@ func (p *Pool) Acquire(ctx context.Context, name string, n int64) (release func(
 		p.mu.Unlock()
 		return nil, thaw.Errorf(op, thaw.Throttled, "too many wait already")
 	}
-	r := &request{n: n, since: time.Now(), granted: make(chan struct{})}
+	p.arrived++
+	r := &request{n: n, number: p.arrived, since: time.Now(), granted: make(chan struct{})}
 	e := o.queue.PushBack(r)
 	p.waiting++
 	p.serve() // it may fit where those that wait do not
@@ -243,7 +247,7 @@ func (p *Pool) serve() {
 	}
 }
 
-func oldest(o *owner) int64 { return o.queue.Front().Value.(*request).since.UnixNano() }
+func oldest(o *owner) uint64 { return o.queue.Front().Value.(*request).number }
 
 // serveOne grants the first request that fits and passes nobody whose patience
 // is at its end. An owner at its own bound waits for itself and keeps no room.

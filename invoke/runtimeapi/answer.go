@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 )
@@ -28,11 +29,11 @@ var errTooLarge = errors.New("body too large")
 func (c *conn) handleResponse(r *http.Request, id string) bool {
 	turn, no := c.server.accept(id, stateResponse)
 	if no != nil {
-		return c.drain(r) && c.refuse(no, r.Close)
+		return c.discard(r, false) && c.refuse(no, r.Close)
 	}
 	if mode := r.Header.Get(headerResponseMode); mode != "" && mode != "streaming" {
 		c.server.answer(turn, failure(ErrorInvalidMode, "Invalid function response mode"))
-		return c.drain(r) && c.refuse(&refusal{http.StatusBadRequest, "InvalidFunctionResponseMode",
+		return c.discard(r, true) && c.refuse(&refusal{http.StatusBadRequest, "InvalidFunctionResponseMode",
 			"Invalid function response mode"}, r.Close)
 	}
 	body, err := c.readBody(r)
@@ -60,7 +61,7 @@ func withTrailer(r *http.Request, ok Response) Response {
 func (c *conn) handleError(r *http.Request, id string) bool {
 	turn, no := c.server.accept(id, stateErrorBody)
 	if no != nil {
-		return c.drain(r) && c.refuse(no, r.Close)
+		return c.discard(r, false) && c.refuse(no, r.Close)
 	}
 	report, err := c.readReport(r)
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *conn) handleError(r *http.Request, id string) bool {
 
 func (c *conn) handleInitError(r *http.Request) bool {
 	if no := c.server.acceptInitError(); no != nil {
-		return c.drain(r) && c.refuse(no, r.Close)
+		return c.discard(r, false) && c.refuse(no, r.Close)
 	}
 	report, err := c.readReport(r)
 	if err != nil {
@@ -132,7 +133,7 @@ func (c *conn) answerUnread(r *http.Request, turn *Turn, err error) bool {
 	if errors.Is(err, errTooLarge) {
 		limit := fmt.Sprintf("maximum allowed payload size (%d bytes).", MaxPayloadBytes)
 		c.server.answer(turn, failure(ErrorTooLarge, "Response payload size exceeded "+limit))
-		drained := c.drain(r)
+		drained := c.discard(r, true)
 		return c.refuse(&refusal{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "Exceeded " + limit},
 			r.Close || !drained)
 	}
@@ -153,20 +154,36 @@ func failure(errorType, message string) Response {
 	return Response{Payload: payload, ContentType: "application/json", Failed: true, ErrorType: errorType}
 }
 
-// readBody reads a body of at most MaxPayloadBytes, chunked or not.
+// readBody reads a body of at most MaxPayloadBytes, chunked or not. What is more
+// than any sandbox may have waits for its turn among those of other sandboxes.
 func (c *conn) readBody(r *http.Request) ([]byte, error) {
 	if r.ContentLength > MaxPayloadBytes {
 		return nil, errTooLarge
 	}
 	c.proceed(r)
-	if r.ContentLength >= 0 {
-		body := make([]byte, r.ContentLength)
+	var body []byte
+	if r.ContentLength < 0 {
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(r.Body, freeBytes)); err != nil || len(body) < freeBytes {
+			return body, err
+		}
+	}
+	length := r.ContentLength
+	if length > freeBytes || length < 0 {
+		release, ok := c.server.room(MaxPayloadBytes - freeBytes)
+		if !ok {
+			return nil, net.ErrClosed
+		}
+		defer release()
+	}
+	if length >= 0 {
+		body = make([]byte, length)
 		_, err := io.ReadFull(r.Body, body)
 		return body, err
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxPayloadBytes+1))
-	if err == nil && len(body) > MaxPayloadBytes {
+	rest, err := io.ReadAll(io.LimitReader(r.Body, MaxPayloadBytes+1-freeBytes))
+	if err == nil && len(rest) > MaxPayloadBytes-freeBytes {
 		return nil, errTooLarge
 	}
-	return body, err
+	return append(body, rest...), err
 }

@@ -24,7 +24,7 @@ func BenchmarkTurn(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s := New()
+		s := New(Options{})
 		hs := &http.Server{Handler: reference{s}}
 		go func() { _ = hs.Serve(l) }()
 		defer hs.Close()

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -22,6 +21,9 @@ const (
 	// maxHeaderBytes lets the X-Ray cause through, which clients send in a
 	// header of up to 1 MiB.
 	maxHeaderBytes = 1<<20 + 64<<10
+
+	// smallHeaderBytes is what the headers of all other requests have room in.
+	smallHeaderBytes = 16 << 10
 
 	// readBytes is a connection's read buffer. It also bounds the trailer of a
 	// chunked body, which may hold an error with its stack trace.
@@ -45,7 +47,7 @@ type conn struct {
 	server *Server
 	nc     net.Conn
 	raw    syscall.RawConn // nil where nc has none
-	limit  io.LimitedReader
+	from   input
 	in     *bufio.Reader
 	out    []byte // scratch of the reading goroutine
 }
@@ -55,34 +57,45 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn() // nil: written by a goroutine
 	}
-	c.limit.R = nc
-	c.in = bufio.NewReaderSize(&c.limit, readBytes)
+	c.from = input{server: s, nc: nc}
+	c.in = bufio.NewReaderSize(&c.from, readBytes)
 	return c
 }
 
 // serve answers request after request until the connection is of no more use.
 func (c *conn) serve() {
+	defer c.from.end()
 	for {
-		c.limit.N = maxHeaderBytes
+		c.from.begin()
+		if _, err := c.in.Peek(1); err != nil || !c.server.spend(1) {
+			return
+		}
 		r, err := http.ReadRequest(c.in)
 		if err != nil {
 			c.refuseUnread(err)
 			return
 		}
-		c.limit.N = math.MaxInt64
+		c.from.body()
 		c.server.asked.Store(true)
+		if c.from.large && r.Method != http.MethodPost { // only errors have reason to
+			c.refuse(headerTooLarge, true)
+			return
+		}
 		if !c.handle(r) {
 			return
 		}
+		c.from.end()
 	}
 }
+
+var headerTooLarge = &refusal{http.StatusRequestHeaderFieldsTooLarge, "InvalidRequest", "Request header too large"}
 
 // refuseUnread answers what is not a request; at a connection's end there is
 // nothing to answer.
 func (c *conn) refuseUnread(err error) {
 	switch {
-	case c.limit.N <= 0:
-		c.refuse(&refusal{http.StatusRequestHeaderFieldsTooLarge, "InvalidRequest", "Request header too large"}, true)
+	case c.from.left <= 0:
+		c.refuse(headerTooLarge, true)
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET):
 	default:
 		c.refuse(&refusal{http.StatusBadRequest, "InvalidRequest", "Malformed HTTP request"}, true)
@@ -126,7 +139,7 @@ func (c *conn) method(r *http.Request, want string, h func(*http.Request) bool) 
 // handleNext waits without a goroutine of its own: the read of the following
 // request doubles as the watch for the connection's end.
 func (c *conn) handleNext(r *http.Request) bool {
-	if !c.drain(r) {
+	if !c.discard(r, false) {
 		return false
 	}
 	sent := make(chan struct{})
@@ -136,6 +149,9 @@ func (c *conn) handleNext(r *http.Request) bool {
 	case no != nil:
 		return c.refuse(no, r.Close)
 	case turn != nil:
+		if !c.server.spend(int64(len(turn.invocation.Payload) / tokenBytes)) {
+			return false
+		}
 		w.deliver(turn)
 	default:
 		if _, err := c.in.Peek(1); err != nil {
@@ -234,18 +250,8 @@ func (c *conn) refuse(no *refusal, last bool) bool {
 
 // finish reads what is left of a request's body and answers.
 func (c *conn) finish(r *http.Request, status int, contentType string, body []byte) bool {
-	drained := c.drain(r)
+	drained := c.discard(r, false)
 	return c.write(status, contentType, body, r.Close || !drained) && drained
-}
-
-// drain reads what is left of a body and reports whether that was all of it.
-func (c *conn) drain(r *http.Request) bool {
-	if r.Body == http.NoBody {
-		return true
-	}
-	c.proceed(r)
-	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxDrainBytes))
-	return err == nil && n < maxDrainBytes
 }
 
 // proceed tells a client that waits for leave to send its body to do so, once.

@@ -3,6 +3,7 @@
 package runtimeapi
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 )
 
 // state is the runtime's, by the emulator's names, which its error messages
@@ -37,6 +39,12 @@ type Server struct {
 	running    sync.WaitGroup // a goroutine for each connection and each long write
 	asked      atomic.Bool    // any request came
 
+	options Options
+	tokens  *fair.Bucket // see pace.go
+	slowed  sync.Once
+	life    context.Context //nolint:containedctx // ends with Close: what waits for room goes by it
+	end     context.CancelFunc
+
 	mu       sync.Mutex // guards what follows
 	state    state
 	initErr  Response
@@ -46,15 +54,22 @@ type Server struct {
 	open     map[net.Conn]struct{}
 }
 
-// New returns the server of a runtime that has not called yet.
-func New() *Server {
-	return &Server{
+// New returns the server of a runtime that has not called yet. Close it.
+func New(o Options) *Server {
+	if o.Answers == nil {
+		o.Answers = NewAnswers()
+	}
+	s := &Server{
 		ready:      make(chan struct{}),
 		initFailed: make(chan struct{}),
 		closed:     make(chan struct{}),
+		options:    o,
+		tokens:     fair.NewBucket(tokensPerSecond, tokensMost),
 		state:      stateStarted,
 		open:       map[net.Conn]struct{}{},
 	}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // Turn is one invocation in flight: from [Server.Begin] until the runtime asks
@@ -101,6 +116,7 @@ func (s *Server) InitError() Response {
 // runtime is ready: between the close of [Server.Ready] or [Turn.Done] and the
 // next Begin.
 func (s *Server) Begin(inv Invocation) (*Turn, error) {
+	s.tokens.Give(turnTokens)
 	t := &Turn{invocation: inv, answered: make(chan struct{}), done: make(chan struct{})}
 	w, err := s.begin(t)
 	if err != nil {

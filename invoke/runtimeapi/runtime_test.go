@@ -24,7 +24,7 @@ func serve(t testing.TB) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New()
+	s := New(Options{})
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	t.Cleanup(func() {

@@ -13,7 +13,7 @@ import (
 
 // maxConns bounds the connections of one sandbox. A runtime uses one or two; a
 // bound keeps a hostile function from holding the worker's memory.
-const maxConns = 64
+const maxConns = 16
 
 // Serve answers the runtime's calls on l until [Server.Close], then returns nil.
 // It takes l over. No call ever times out: the runtime may be frozen for as
@@ -42,6 +42,9 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 		if !s.enter(nc) {
 			_ = nc.Close() // over the bound, or closing: nothing was promised
+		}
+		if !s.spend(1) {
+			return nil
 		}
 	}
 }
@@ -105,6 +108,7 @@ func (s *Server) Close() {
 	if s.state != stateClosed {
 		s.state = stateClosed
 		close(s.closed)
+		s.end()
 	}
 	s.waiting = nil
 	if s.listener != nil {

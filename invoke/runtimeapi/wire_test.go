@@ -137,7 +137,7 @@ func TestCloseBeforeServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New()
+	s := New(Options{})
 	s.Close()
 	s.Close()
 	if err := s.Serve(l); err != nil {
@@ -162,7 +162,7 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte("GET /2018-06-01/ping HTTP/1.0\r\n\r\n"))
 	f.Add([]byte("POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, input []byte) {
-		s := New()
+		s := New(Options{})
 		runtimeSide, serverSide := net.Pipe()
 		if !s.enter(serverSide) {
 			t.Fatal("not entered")
@@ -217,7 +217,7 @@ func TestStarved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, hungry := New(), &starved{Listener: l}
+	s, hungry := New(Options{}), &starved{Listener: l}
 	hungry.left.Store(3)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(hungry) }()

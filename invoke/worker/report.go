@@ -24,6 +24,9 @@ func lookupLine(name string, why error) string {
 	return ownLine(fmt.Sprintf("%q was not resolved: %v", name, why))
 }
 
+// slowedLine is for a function whose own requests the worker would pay for.
+var slowedLine = ownLine("the function sends the Runtime API more requests than invocations need: they are answered slowly from now on")
+
 func startLine(id, version string) string {
 	return "START RequestId: " + id + " Version: " + version
 }

@@ -133,7 +133,11 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.box, s.api, s.boosted = box, runtimeapi.New(), true
+	log := s.log // the slot's may be another by then
+	s.box, s.boosted = box, true
+	s.api = runtimeapi.New(runtimeapi.Options{
+		Owner: string(f.Tenant), Answers: w.answers, Slowed: func() { log.Platform(slowedLine) },
+	})
 	w.watch(s)
 	return nil, nil
 }

@@ -8,13 +8,16 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
+	"thaw.dev/thaw/invoke/runtimeapi"
 )
 
 // Worker is a host of sandboxes. It is safe for concurrent use. Make one with
 // [Open] and end it with [Worker.Close].
 type Worker struct {
-	cfg  Config
-	pool *pool
+	cfg     Config
+	pool    *pool
+	answers *fair.Pool // of the Runtime APIs
 
 	stop   chan struct{}      // closed by Close: no new work
 	kill   context.CancelFunc // called when Close has waited long enough
@@ -38,11 +41,12 @@ func Open(cfg Config) (*Worker, error) {
 	}
 	life, kill := context.WithCancel(context.Background())
 	w := &Worker{
-		cfg:    cfg,
-		stop:   make(chan struct{}),
-		kill:   kill,
-		killed: life.Done(),
-		within: func(d time.Duration) (context.Context, context.CancelFunc) { return context.WithTimeout(life, d) },
+		cfg:     cfg,
+		answers: runtimeapi.NewAnswers(),
+		stop:    make(chan struct{}),
+		kill:    kill,
+		killed:  life.Done(),
+		within:  func(d time.Duration) (context.Context, context.CancelFunc) { return context.WithTimeout(life, d) },
 	}
 	w.pool = newPool(cfg, w.discard)
 	w.owned.Go(w.reap)
@@ -103,6 +107,9 @@ func (w *Worker) Retire(tenant thaw.TenantID, function string) { w.pool.retire(t
 
 // Stats counts the sandboxes there are now.
 func (w *Worker) Stats() Stats { return w.pool.stats() }
+
+// Pools returns what the functions of tenants share here beside sandboxes.
+func (w *Worker) Pools() []*fair.Pool { return []*fair.Pool{w.answers} }
 
 // Close refuses new invocations and waits for the running ones until ctx ends;
 // what then still runs is stopped, and its caller told [thaw.Unavailable]. It

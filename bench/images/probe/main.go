@@ -48,6 +48,8 @@ type command struct {
 	Fill   string `json:"fill"` // write a file of FillMB, over what it held
 	FillMB int    `json:"fillMB"`
 	Size   string `json:"size"` // of a file
+
+	Abuse abuse `json:"abuse"` // take of the server what it does for a function
 }
 
 // pageEntries bounds the entries of one answer, so that it stays below 6 MB.
@@ -106,6 +108,8 @@ func handle(ctx context.Context, c command) (any, error) {
 			return nil, err
 		}
 		return info.Size(), nil
+	case c.Abuse.Kind != "":
+		return c.Abuse.run()
 	case len(c.Run) > 0:
 		return run(ctx, c.Run)
 	}

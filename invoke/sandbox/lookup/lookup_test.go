@@ -297,6 +297,33 @@ func TestBounds(t *testing.T) {
 }
 
 // question makes a message with one question, or with none for no name.
+// TestPace: a sandbox that asks without end is answered at a bounded rate.
+func TestPace(t *testing.T) {
+	_, at := sandbox(t, nil, nil)
+	conn, err := net.Dial("udp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	message := question(t, 0, "a.test.", dnsmessage.TypeA, dnsmessage.ClassINET)
+	const more = perSecond / 4
+	begin, answer := time.Now(), make([]byte, maxQuestion)
+	for i := range most + more {
+		if _, err := conn.Write(message); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(answer); err != nil {
+			t.Fatalf("question %d: %v", i, err)
+		}
+	}
+	if allowed := most + 1 + perSecond*time.Since(begin).Seconds(); most+more > allowed {
+		t.Errorf("%d questions were answered where %.0f may be", most+more, allowed)
+	}
+}
+
 func question(t *testing.T, opCode dnsmessage.OpCode, name string, kind dnsmessage.Type, class dnsmessage.Class) []byte {
 	t.Helper()
 	m := dnsmessage.Message{Header: dnsmessage.Header{ID: 4711, OpCode: opCode, RecursionDesired: true}}

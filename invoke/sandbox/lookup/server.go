@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 )
 
 const (
@@ -24,6 +25,11 @@ const (
 	// maxConns bounds its connections, and connIdle how long one may be silent.
 	maxConns = 8
 	connIdle = 10 * time.Second
+
+	// A sandbox asks perSecond questions a second in the long run, and most at once;
+	// more wait in its sockets.
+	perSecond = 100
+	most      = 1000
 
 	acceptPause = 100 * time.Millisecond
 
@@ -64,6 +70,7 @@ type Server struct {
 	stop    context.CancelFunc
 	waiting chan struct{}
 	conns   chan struct{}
+	pace    *fair.Bucket // of questions and connections
 	work    sync.WaitGroup
 }
 
@@ -71,7 +78,7 @@ type Server struct {
 // first question can't be answered, with [ErrOff] or [ErrSilent]; nil discards.
 // The sockets are the server's until Close.
 func (f *Forwarder) Serve(sockets Sockets, told func(name string, why error)) *Server {
-	s := &Server{sockets: sockets, forwarder: f, told: told, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
+	s := &Server{sockets: sockets, forwarder: f, told: told, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns), pace: fair.NewBucket(perSecond, most)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.work.Go(s.serveUDP)
 	s.work.Go(s.serveTCP)
@@ -90,7 +97,7 @@ func (s *Server) serveUDP() {
 	buffer := make([]byte, maxQuestion)
 	for {
 		n, from, err := s.sockets.UDP.ReadFrom(buffer)
-		if err != nil {
+		if err != nil || !s.spend() {
 			return
 		}
 		select {
@@ -128,6 +135,9 @@ func (s *Server) serveTCP() {
 			defer func() { <-s.conns }()
 			s.serveConn(conn)
 		})
+		if !s.spend() {
+			return
+		}
 	}
 }
 
@@ -141,7 +151,7 @@ func (s *Server) serveConn(conn net.Conn) {
 			return
 		}
 		question, err := readFramed(conn)
-		if err != nil || len(question) > maxQuestion {
+		if err != nil || len(question) > maxQuestion || !s.spend() {
 			return
 		}
 		message := s.reply("tcp", question)
@@ -150,6 +160,10 @@ func (s *Server) serveConn(conn net.Conn) {
 		}
 	}
 }
+
+// spend waits for what one question costs, and reports whether the server is open
+// still.
+func (s *Server) spend() bool { return fair.Pause(s.ctx.Done(), s.pace.Spend(1)) }
 
 // reply answers a message, or returns nil for one that is no question.
 func (s *Server) reply(network string, message []byte) []byte {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/internal/fair"
 )
 
 // Pipes are the pipes of one sandbox. They belong to one goroutine until
@@ -27,15 +29,28 @@ type Pipes struct {
 
 	pipes   []*pipe
 	pumping sync.WaitGroup
+	pace    *fair.Bucket  // of bytes, of all pipes together
+	ended   chan struct{} // closed by Wait: what is left is not paced
 }
 
-// readBytes is how much of a pipe is read at once.
-const readBytes = 32 << 10
+const (
+	// readBytes is how much of a pipe is read at once.
+	readBytes = 32 << 10
+
+	// What a sandbox prints costs the host processor time. Its pipes are read at
+	// paceBytes a second in the long run, paceMost at once; past that they fill,
+	// and the sandbox waits in its writes. A read of little costs as much as one of
+	// leastBytes, so that lines which come one by one are read together.
+	paceBytes  = 4 << 20
+	paceMost   = 32 << 20
+	leastBytes = 16 << 10
+)
 
 // pipe is our end of one pipe. Both its goroutine and Drain read it.
 type pipe struct {
 	file *os.File
 	raw  syscall.RawConn
+	of   *Pipes
 
 	mu   sync.Mutex // held from a read to the end of its write: so lines keep their order
 	sink io.Writer
@@ -47,7 +62,7 @@ type pipe struct {
 // belong to uid and gid of the host, so that the sandbox can open them again
 // as /dev/stdout.
 func Open(stdout, stderr io.Writer, uid, gid int) (*Pipes, error) {
-	p := &Pipes{Stdout: stdout != nil, Stderr: stderr != nil}
+	p := &Pipes{Stdout: stdout != nil, Stderr: stderr != nil, pace: fair.NewBucket(paceBytes, paceMost), ended: make(chan struct{})}
 	p.Shared = p.Stdout && p.Stderr && same(stdout, stderr)
 	sinks := []io.Writer{stdout, stderr}
 	if p.Shared {
@@ -73,7 +88,7 @@ func (p *Pipes) add(sink io.Writer, uid, gid int) error {
 		return err
 	}
 	nonblock := unix.SetNonblock(fds[0], true)
-	r := &pipe{file: os.NewFile(uintptr(fds[0]), "sandbox output"), sink: sink, buf: make([]byte, readBytes)}
+	r := &pipe{file: os.NewFile(uintptr(fds[0]), "sandbox output"), of: p, sink: sink, buf: make([]byte, readBytes)}
 	p.pipes = append(p.pipes, r)
 	p.Writers = append(p.Writers, os.NewFile(uintptr(fds[1]), "sandbox output"))
 	raw, err := r.file.SyscallConn()
@@ -107,14 +122,16 @@ func (p *Pipes) Pump() {
 // pump copies until the pipe ends, or until Wait has lost patience.
 func (r *pipe) pump() {
 	for more := true; more; {
+		n := 0
 		err := r.raw.Read(func(fd uintptr) bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			n, err := r.move(fd, readBytes)
-			more = n > 0
+			var err error
+			n, err = r.move(fd, readBytes)
 			return err == nil
 		})
-		more = more && err == nil
+		more = n > 0 && err == nil
+		fair.Pause(r.of.ended, r.of.pace.Spend(int64(max(n, leastBytes))))
 	}
 	_ = r.file.Close()
 }
@@ -166,10 +183,11 @@ func (r *pipe) drain(fd uintptr) {
 	}
 }
 
-// Wait returns once everything is copied, the sandbox's processes being gone.
-// A writer that does not take its bytes within patience loses what is still
+// Wait returns once everything is copied, the sandbox's processes being gone; call
+// it once. A writer that does not take its bytes within patience loses what is still
 // in the pipe.
 func (p *Pipes) Wait(patience time.Duration) {
+	close(p.ended)
 	done := make(chan struct{})
 	go func() { p.pumping.Wait(); close(done) }()
 	timer := time.NewTimer(patience)

@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"thaw.dev/thaw/internal/fair"
 )
 
 type buffer struct {
@@ -66,6 +70,75 @@ func TestOneWriterKeepsTheOrder(t *testing.T) {
 		t.Fatalf("%+v %v", p, err)
 	}
 	p.Abandon()
+}
+
+// TestPace: a sandbox that prints without end waits in its writes, and loses
+// nothing of what it wrote; Drain waits for nothing all the same.
+func TestPace(t *testing.T) {
+	var out buffer
+	p, err := Open(&out, nil, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	const most = 8 * readBytes
+	p.pace = fair.NewBucket(1, most)
+	p.Pump()
+	w := int(p.Writers[0].Fd())
+	if err := unix.SetNonblock(w, true); err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	for full := 0; full < 100 && written < 100*most; {
+		n, err := unix.Write(w, make([]byte, 4096))
+		if errors.Is(err, unix.EAGAIN) {
+			full++
+			time.Sleep(time.Millisecond) // for a reader that should not be there
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, written = 0, written+n
+	}
+	if got := out.size(); got > most+readBytes || got == written {
+		t.Errorf("%d bytes of %d were read", got, written)
+	}
+	p.Drain()
+	if got := out.size(); got != written {
+		t.Errorf("%d bytes of %d were there to drain", got, written)
+	}
+	if _, err := unix.Write(w, []byte("end")); err != nil {
+		t.Fatal(err)
+	}
+	p.CloseWriters()
+	p.Wait(10 * time.Second)
+	if got := out.size(); got != written+len("end") {
+		t.Errorf("%d bytes of %d came in the end", got, written)
+	}
+}
+
+// TestSmallWritesAreReadTogether: lines that come one by one don't cost a read
+// each, without end.
+func TestSmallWritesAreReadTogether(t *testing.T) {
+	var out buffer
+	p, err := Open(&out, nil, os.Getuid(), os.Getgid())
+	p = open(t, p, err)
+	p.pace = fair.NewBucket(1, 4*leastBytes)
+	p.Pump()
+	for i := range 10 {
+		if _, err := p.Writers[0].Write([]byte("\n")); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n < 100 && out.size() <= i; n++ { // until it is read, if it is
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if got := out.size(); got > 5 {
+		t.Errorf("%d were read one by one", got)
+	}
+	p.CloseWriters()
+	p.Wait(10 * time.Second)
+	if got := out.size(); got != 10 {
+		t.Errorf("%d came in the end", got)
+	}
 }
 
 type failing struct{}
