@@ -73,10 +73,16 @@ func mac(key, msg []byte) []byte {
 // overwrite dst where that has room, else they are in a new slice; dst and
 // packed must not overlap.
 func Seal(dst []byte, salt Salt, packed []byte) (thaw.NamedChunk, Key) {
+	sealed, key := Unnamed(dst, salt, packed)
+	return sealed.Named(), key
+}
+
+// Unnamed is [Seal] for a chunk that another process names.
+func Unnamed(dst []byte, salt Salt, packed []byte) (thaw.SealedChunk, Key) {
 	key := Key(mac(salt[:], packed))
 	sealed := thaw.SealedChunk(slices.Grow(dst[:0], len(packed))[:len(packed)])
 	keystream(key).XORKeyStream(sealed, packed)
-	return sealed.Named(), key
+	return sealed, key
 }
 
 // Open appends the packed bytes of sealed to dst and returns the longer slice;

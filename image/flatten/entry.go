@@ -73,7 +73,9 @@ func parseEntry(o ScanOptions, h *tar.Header) (entry, error) {
 	if strings.HasPrefix(name, aufsPrefix) && name != whiteoutOpaque {
 		return entry{}, nil // at the root AUFS kept what is its own, and old builders packed it; docker skips it too
 	}
-	e := entry{name: name}
+	// A PAX header is one string, of which its records are parts: a name that is
+	// kept as such a part keeps all of it.
+	e := entry{name: strings.Clone(name)}
 	if base := path.Base(name); strings.HasPrefix(base, whiteoutPrefix) {
 		return parseWhiteout(o, e, base)
 	}
@@ -114,7 +116,7 @@ func (e *entry) setType(h *tar.Header) string {
 	case tar.TypeDir:
 		e.kind, e.mode = kindDir, modeDir
 	case tar.TypeSymlink:
-		e.kind, e.mode, e.link = kindSymlink, modeSymlink, h.Linkname
+		e.kind, e.mode, e.link = kindSymlink, modeSymlink, strings.Clone(h.Linkname)
 		if e.link == "" || len(e.link) > maxNameBytes {
 			return "is a symbolic link to a name that is empty or too long"
 		}
@@ -126,7 +128,7 @@ func (e *entry) setType(h *tar.Header) string {
 		if why != "" {
 			return "is a hard link whose target " + why
 		}
-		e.kind, e.link = kindLink, link
+		e.kind, e.link = kindLink, strings.Clone(link)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		return e.setDevice(h)
 	default:

@@ -14,6 +14,11 @@ import (
 type MergeOptions struct {
 	MaxEntries int // names in the tree and entries of all layers; 0 means [DefaultMaxEntries]
 
+	// Budget is the one that the layers were scanned with. It is charged for what
+	// a name costs beyond its entry: a path that symbolic links make longer, and
+	// folders that no entry describes. Nil is a new one of [DefaultBudget].
+	Budget *Budget
+
 	// MountPoints adds what a sandbox mounts things on where the image lacks
 	// it, so that the image itself can be a root: see [AddedMountPoints]. An
 	// image that has something else there is [thaw.Invalid].
@@ -31,7 +36,10 @@ func Merge(ctx context.Context, layers []*Layer, o MergeOptions) (*Tree, error) 
 	if o.MaxEntries == 0 {
 		o.MaxEntries = DefaultMaxEntries
 	}
-	m := &merger{max: o.MaxEntries, root: &node{inode: undescribed(nil)}}
+	if o.Budget == nil {
+		o.Budget = NewBudget(0)
+	}
+	m := &merger{max: o.MaxEntries, budget: o.Budget, root: &node{inode: undescribed(nil)}}
 	entries := 0
 	for i, l := range layers {
 		if entries += l.entries; entries > o.MaxEntries {
@@ -89,6 +97,7 @@ type merger struct {
 	root    *node
 	sources []source // Inode.Ref of a regular file is an index
 	max     int      // bounds nodes
+	budget  *Budget
 	nodes   int
 	steps   int // names looked up, see maxSteps
 
@@ -203,8 +212,20 @@ func (m *merger) place(parent *node, base string, e *entry) error {
 		inode = &erofs.Inode{Ref: -1}
 		m.describe(inode, e)
 	}
-	_, err := m.add(parent, base, inode)
-	return err
+	n, err := m.add(parent, base, inode)
+	if err != nil {
+		return err
+	}
+	return m.charge(n, e.name, true)
+}
+
+// charge takes from the budget what a new name costs: its path beyond the bytes
+// that are paid for, and all of it where there was no entry.
+func (m *merger) charge(n *node, entry string, described bool) error {
+	if !described {
+		return m.budget.take(m.name, entry, entryCost+textCost*int64(n.path))
+	}
+	return m.budget.take(m.name, entry, textCost*max(0, int64(n.path)-1-int64(len(entry))))
 }
 
 // add makes a new name.

@@ -109,6 +109,9 @@ func (m *merger) makeMissing(entry string) error {
 			return invalid(m.name, entry, "goes through a symbolic link to a name of more than 255 bytes")
 		}
 		dir, err := m.add(m.last(), name, undescribed(m.last().inode))
+		if err == nil {
+			err = m.charge(dir, entry, false)
+		}
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,13 @@ type ScanOptions struct {
 	Name       string // how errors name the layer: its digest
 	MaxEntries int    // 0 means [DefaultMaxEntries]; a layer of more is [thaw.TooLarge]
 
+	// Budget is charged for what is kept of each entry; past it the layer is
+	// [thaw.TooLarge]. Nil is one of [DefaultBudget] for the layer alone.
+	Budget *Budget
+
+	// FilesOnly keeps nothing of the entries: only File is of use.
+	FilesOnly bool
+
 	// File gets the bytes of each regular file that has any, in the order of
 	// the tar, holes of sparse files as zeros: their size is no measure of the
 	// tar's, and for File to bound. It may read r in part or not at all, and
@@ -57,6 +64,9 @@ func Scan(ctx context.Context, r io.Reader, o ScanOptions) (*Layer, error) {
 	if o.MaxEntries == 0 {
 		o.MaxEntries = DefaultMaxEntries
 	}
+	if o.Budget == nil {
+		o.Budget = NewBudget(0)
+	}
 	l := &Layer{name: o.Name}
 	tr := tar.NewReader(r)
 	last := "" // the entry before the one being read
@@ -85,7 +95,7 @@ func Scan(ctx context.Context, r io.Reader, o ScanOptions) (*Layer, error) {
 	}
 }
 
-// take adds an entry to the list and passes on the bytes behind it.
+// take lists an entry and passes on the bytes behind it.
 func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
 	if l.entries >= o.MaxEntries {
 		return thaw.Errorf(op(l.name), thaw.TooLarge, "it has more than the %d entries that an image may have", o.MaxEntries)
@@ -95,12 +105,13 @@ func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
 		e.ordinal = int32(l.files)
 		l.files++
 	}
-	if len(l.slabs) == 0 || len(l.slabs[len(l.slabs)-1]) == slabEntries {
-		l.slabs = append(l.slabs, make([]entry, 0, slabEntries))
-	}
-	last := &l.slabs[len(l.slabs)-1]
-	*last = append(*last, *e)
 	l.entries++
+	if !o.FilesOnly {
+		if err := o.Budget.take(l.name, e.name, e.cost()); err != nil {
+			return err
+		}
+		l.keep(e)
+	}
 	if e.ordinal < 0 || o.File == nil {
 		return nil
 	}
@@ -109,6 +120,15 @@ func (l *Layer) take(o ScanOptions, e *entry, r io.Reader) error {
 		return tarError(l.name, e.name, err) // of r, unless it has a kind
 	}
 	return err
+}
+
+// keep adds an entry to the list.
+func (l *Layer) keep(e *entry) {
+	if len(l.slabs) == 0 || len(l.slabs[len(l.slabs)-1]) == slabEntries {
+		l.slabs = append(l.slabs, make([]entry, 0, slabEntries))
+	}
+	last := &l.slabs[len(l.slabs)-1]
+	*last = append(*last, *e)
 }
 
 // tarError classes what went wrong with reading the tar: errors that the

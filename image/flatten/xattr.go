@@ -43,7 +43,7 @@ func (e *entry) setXattrs(records map[string]string) string {
 				continue
 			}
 		}
-		e.xattrs = append(e.xattrs, erofs.Xattr{Name: name, Value: []byte(value)})
+		e.xattrs = append(e.xattrs, erofs.Xattr{Name: strings.Clone(name), Value: []byte(value)})
 	}
 	slices.SortFunc(e.xattrs, func(a, b erofs.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return ""

@@ -135,7 +135,7 @@ func (g *ingest) bytesOf(ctx context.Context, path string, s flatten.Source) ([]
 	g.counters.total.Add(max(g.layers[s.Layer].Bytes, 0))
 	g.rereading = true
 	defer func() { g.rereading = false }()
-	_, err := g.readLayer(ctx, s.Layer, flatten.ScanOptions{File: func(f flatten.FileHeader, r io.Reader) error {
+	_, err := g.readLayer(ctx, s.Layer, flatten.ScanOptions{FilesOnly: true, File: func(f flatten.FileHeader, r io.Reader) error {
 		if f.Ordinal != s.Ordinal {
 			return nil
 		}

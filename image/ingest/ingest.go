@@ -41,12 +41,22 @@ const (
 	DefaultTempBytes = 1 << 30
 )
 
+// Objects is what is used of [thaw.Objects].
+type Objects interface {
+	PutObject(ctx context.Context, key string, data []byte) error
+}
+
+// Wrapper is what is used of [thaw.KeyWrapper].
+type Wrapper interface {
+	Wrap(ctx context.Context, tenant thaw.TenantID, key, context []byte) ([]byte, error)
+}
+
 // Options says where an image goes and what an ingest may use. The zero value
 // of a limit means its default.
 type Options struct {
-	Sink       thaw.ChunkSink
-	Objects    thaw.Objects // gets the manifest
-	Keys       thaw.KeyWrapper
+	Sink       thaw.ChunkSink // which may be an [Adder]
+	Objects    Objects        // gets the manifest
+	Keys       Wrapper
 	SaltMaster []byte // the secret that salts are derived from; at least seal.MinMasterBytes
 	Tenant     thaw.TenantID
 	Root       thaw.RootID
@@ -55,11 +65,15 @@ type Options struct {
 	// it holds: all tenants share all chunks.
 	OneDomain bool
 
-	Workers   int    // goroutines that seal and store, half of whom wait for the disk; default 2 GOMAXPROCS
+	Workers   int    // goroutines that seal and store, half of whom wait for the disk; see DefaultWorkers
 	TempDir   string // for the temporary file, which is never visible; default os.TempDir
 	MaxBytes  int64  // of the layers uncompressed, and of the files in them; default thaw.MaxImageBytes
 	HoldBytes int64  // see DefaultHoldBytes
 	TempBytes int64  // see DefaultTempBytes
+
+	// MetaBytes is the memory for names, link targets and extended attributes:
+	// see [flatten.Budget]; default flatten.DefaultBudget.
+	MetaBytes int64
 
 	// Progress, if set, is called some ten times a second, never by two
 	// goroutines at once, and once at the end of an ingest that succeeds.
@@ -93,6 +107,9 @@ type Result struct {
 	SharedBytes  int64
 }
 
+// DefaultWorkers is Options.Workers by default.
+func DefaultWorkers() int { return 2 * runtime.GOMAXPROCS(0) }
+
 // withDefaults checks o and fills in what is left to us.
 func (o Options) withDefaults() (Options, error) {
 	const op = "ingest"
@@ -103,7 +120,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, thaw.Wrap(op, err)
 	}
 	if o.Workers <= 0 {
-		o.Workers = 2 * runtime.GOMAXPROCS(0)
+		o.Workers = DefaultWorkers()
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = thaw.MaxImageBytes
@@ -139,7 +156,7 @@ func Run(ctx context.Context, layers []Layer, sourceDigest string, o Options) (R
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	g := &ingest{options: o, layers: layers, source: sourceDigest, cancel: cancel, counters: new(counters)}
+	g := &ingest{options: o, layers: layers, source: sourceDigest, cancel: cancel, counters: new(counters), budget: flatten.NewBudget(o.MetaBytes)}
 	for _, l := range layers {
 		g.counters.total.Add(max(l.Bytes, 0))
 	}
@@ -163,6 +180,7 @@ type ingest struct {
 	cancel   context.CancelCauseFunc
 	counters *counters
 
+	budget    *flatten.Budget
 	sealer    *sealer
 	hold      *hold     // small files that wait for their chunks
 	scanned   []scanned // by layer, and of the made files
@@ -233,7 +251,7 @@ func (g *ingest) seal(ctx context.Context) (*assembly, error) {
 		return nil, err
 	}
 	tree, err := flatten.Merge(ctx, lists, flatten.MergeOptions{
-		MountPoints: true, Edit: func(e flatten.Editor) error { return g.nameUser(ctx, e) },
+		Budget: g.budget, MountPoints: true, Edit: func(e flatten.Editor) error { return g.nameUser(ctx, e) },
 	})
 	if err != nil {
 		return nil, err

@@ -120,7 +120,8 @@ func (r *reread) run(ctx context.Context) error {
 			continue
 		}
 		_, err := r.readLayer(ctx, i, flatten.ScanOptions{
-			File: func(f flatten.FileHeader, data io.Reader) error { return r.file(ctx, i, f, data) },
+			FilesOnly: true,
+			File:      func(f flatten.FileHeader, data io.Reader) error { return r.file(ctx, i, f, data) },
 		})
 		if err != nil {
 			return err

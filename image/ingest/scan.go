@@ -4,6 +4,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -33,6 +34,7 @@ func (g *ingest) scanLayers(ctx context.Context) ([]*flatten.Layer, error) {
 		s := layerScan{ingest: g, index: i, shadow: &shadow, domain: g.layerDomain(i), out: &g.scanned[i]}
 		l, err := g.readLayer(ctx, i, flatten.ScanOptions{
 			MaxEntries: max(entries, 1),
+			Budget:     g.budget,
 			File:       func(f flatten.FileHeader, r io.Reader) error { return s.file(ctx, f, r) },
 		})
 		if err != nil {
@@ -72,7 +74,7 @@ func (g *ingest) readLayer(ctx context.Context, i int, o flatten.ScanOptions) (*
 		return take(f, r)
 	}
 	l, err := flatten.Scan(ctx, s, o)
-	if thaw.KindOf(err) == thaw.TooLarge && file.Name != "" {
+	if _, over := errors.AsType[*flatten.BudgetError](err); !over && thaw.KindOf(err) == thaw.TooLarge && file.Name != "" {
 		err = fmt.Errorf("%w: entry %.300q of %d bytes goes beyond it", err, file.Name, file.Size)
 	}
 	if err := s.finish(err); err != nil {

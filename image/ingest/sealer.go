@@ -28,7 +28,7 @@ type job struct {
 
 // sealer packs, seals and stores chunks in parallel.
 type sealer struct {
-	sink     thaw.ChunkSink
+	chunks   Adder
 	salts    []seal.Salt
 	counters *counters
 	cancel   context.CancelCauseFunc
@@ -46,7 +46,7 @@ type sealer struct {
 // ends; a failure of one ends the ingest's context.
 func (g *ingest) startSealer(ctx context.Context) {
 	o := g.options
-	s := &sealer{sink: o.Sink, counters: g.counters, cancel: g.cancel, known: make(map[thaw.ChunkName]bool)}
+	s := &sealer{chunks: NewAdder(o.Sink), counters: g.counters, cancel: g.cancel, known: make(map[thaw.ChunkName]bool)}
 	for _, d := range g.domains() {
 		s.salts = append(s.salts, seal.DeriveSalt(o.SaltMaster, d, o.Root))
 	}
@@ -123,40 +123,31 @@ func (s *sealer) seal(ctx context.Context, j job, m *scratch) error {
 		return nil
 	}
 	m.packed = chunk.Pack(m.packed[:0], j.pages)
-	named, key := seal.Seal(m.sealed, s.salts[j.domain], m.packed)
-	m.sealed = named.Sealed()
-	name, bytes := named.Name(), len(m.sealed)
+	var key seal.Key
+	m.sealed, key = seal.Unnamed(m.sealed, s.salts[j.domain], m.packed)
+	name, fresh, err := s.chunks.Add(ctx, m.sealed)
+	if err != nil {
+		return err
+	}
+	bytes := len(m.sealed)
 	*j.to = sealed{name: name, key: key, bytes: uint32(bytes)}
-	if !s.claim(name) {
+	if !s.claim(name, fresh) {
 		s.counters.shared.Add(1)
 		return nil
 	}
-	if has, err := s.sink.Has(ctx, name); err != nil {
-		return thaw.OurFault("", err)
-	} else if has {
-		s.counters.shared.Add(1)
-		return nil
-	}
-	if err := s.sink.Put(ctx, named); err != nil {
-		return thaw.OurFault("", err)
-	}
-	s.mu.Lock()
-	s.known[name] = true
-	s.mu.Unlock()
 	s.counters.fresh.Add(1)
 	s.counters.freshBytes.Add(int64(bytes))
 	return nil
 }
 
-// claim reports whether the caller is the first to meet that chunk.
-func (s *sealer) claim(name thaw.ChunkName) bool {
+// claim notes that a chunk was met, and reports whether it was stored then, for
+// the first time.
+func (s *sealer) claim(name thaw.ChunkName, fresh bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, met := s.known[name]; met {
-		return false
-	}
-	s.known[name] = false
-	return true
+	stored := s.known[name]
+	s.known[name] = stored || fresh
+	return fresh && !stored
 }
 
 // stored reports whether this ingest stored the chunk.
