@@ -148,6 +148,19 @@ func (p *Pool) TryAcquire(name string, n int64) (release func(), ok bool) {
 	return p.releaser(o, n), true
 }
 
+// Wanted reports whether an owner other than name waits: who has held long
+// enough may then give back what it holds, and wait for another turn.
+func (p *Pool) Wanted(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.owners {
+		if o.name != name && o.queue.Len() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Usage is a pool at one moment.
 type Usage struct {
 	Name          string

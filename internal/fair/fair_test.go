@@ -210,3 +210,24 @@ func TestNeverMoreThanThereIs(t *testing.T) {
 		}
 	})
 }
+
+// TestWanted: only another owner's wait is a reason to give way.
+func TestWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Options{Name: "x", Size: 1})
+		var q queue
+		q.wait(t, p, "a", 1)
+		q.wait(t, p, "a", 1)
+		if p.Wanted("a") {
+			t.Error("a gives way to itself")
+		}
+		q.wait(t, p, "b", 1)
+		if !p.Wanted("a") {
+			t.Error("a does not give way to b")
+		}
+		q.releaseAll()
+		if p.Wanted("a") || p.Wanted("b") {
+			t.Error("nobody waits")
+		}
+	})
+}

@@ -43,10 +43,14 @@ type Images interface {
 	// is not needed any more. It may take minutes; it may run again after a
 	// crash, from the beginning. It calls report now and then, never after it
 	// returned. Errors as Resolve's; besides [thaw.TooLarge] and
-	// [thaw.Corrupt] for what is wrong with the image. The text of these
-	// errors is shown to the tenant.
+	// [thaw.Corrupt] for what is wrong with the image, and one that wraps
+	// [ErrDied]. The text of these errors is shown to the tenant.
 	Prepare(ctx context.Context, tenant thaw.TenantID, pinned string, report func(Progress)) (Prepared, error)
 }
+
+// ErrDied is why a preparation failed whose process died, of too much memory or
+// by a fault: the same may happen to the next.
+var ErrDied = errors.New("the process that prepared the image died")
 
 // Resolved is what a reference named at one moment.
 type Resolved struct {
@@ -67,6 +71,10 @@ type Progress struct {
 	Chunks       int64 // cut so far
 	NewChunks    int64 `json:"-"` // of these, stored now
 	SharedChunks int64 `json:"-"` // of these, stored before
+
+	// Waits says that nothing is done for want of something that this host lacks
+	// now. Such time is not the image's.
+	Waits bool `json:"-"`
 }
 
 // Prepared is an image that can serve, and what its configuration says of how
@@ -99,9 +107,17 @@ type Options struct {
 	Retire func(ctx context.Context, tenant thaw.TenantID, name string)
 
 	// Prepares bounds the images prepared at once, by turns of tenants; 0 means
-	// 2: one is bound by the registry, two keep a core each busy with cutting and
-	// sealing.
+	// 4. One tenant has at most half of them, as many as keep two cores busy.
 	Prepares int
+
+	// PrepareTime is how long the preparation of one image may take, without the
+	// time that it waits; 0 means an hour.
+	PrepareTime time.Duration
+
+	// Turn is how long a preparation goes on while another tenant's waits. Then
+	// it begins again, with twice as long a turn: what it stored is there. 0 means
+	// a minute.
+	Turn time.Duration
 
 	// RetryDelay is the wait before the first repetition of a preparation
 	// that failed because something was unavailable; it doubles each time. 0
@@ -119,7 +135,13 @@ func (o *Options) setDefaults() {
 		o.Architecture = map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
 	}
 	if o.Prepares == 0 {
-		o.Prepares = 2
+		o.Prepares = 4
+	}
+	if o.PrepareTime == 0 {
+		o.PrepareTime = time.Hour
+	}
+	if o.Turn == 0 {
+		o.Turn = time.Minute
 	}
 	if o.RetryDelay == 0 {
 		o.RetryDelay = time.Second
@@ -159,7 +181,7 @@ func Open(ctx context.Context, options Options) (*Control, error) {
 		return nil, thaw.Wrap(op, err)
 	}
 	c := &Control{options: options, jobs: make(map[string]*job),
-		slots: fair.New(fair.Options{Name: "preparations", Size: int64(options.Prepares)})}
+		slots: fair.New(fair.Options{Name: "preparations", Size: int64(options.Prepares), KeepFree: true})}
 	c.targets.byName = make(map[key]*Target)
 	c.work, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	unfinished, err := c.unfinished(ctx)

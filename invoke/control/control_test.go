@@ -35,7 +35,8 @@ type world struct {
 	*control.Control
 	images *controltest.Images
 	path   string
-	log    bytes.Buffer // read it after closeAll
+	change func(*control.Options) // for the next open; nil changes nothing
+	log    bytes.Buffer           // read it after closeAll
 
 	closeAll func() // ends Control and its database
 
@@ -57,12 +58,16 @@ func (w *world) open(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := control.Open(t.Context(), control.Options{DB: db, Images: w.images, Architecture: "x86_64",
+	o := control.Options{DB: db, Images: w.images, Architecture: "x86_64",
 		RetryDelay: time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Retire: func(_ context.Context, tenant thaw.TenantID, name string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.retired = append(w.retired, string(tenant)+"/"+name)
-		}})
+		}}
+	if w.change != nil {
+		w.change(&o)
+	}
+	c, err := control.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

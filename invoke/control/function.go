@@ -77,6 +77,7 @@ type Code struct {
 	Digest   string   // "sha256:...", what the tag named when it was given
 	Pinned   string   // the reference to prepare from ([Resolved])
 	Job      string   // id of the preparation
+	Died     int      `json:",omitempty"` // tries to prepare it that ended with their process, or are under way
 	Prepared Prepared // zero until ready
 }
 

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -19,11 +17,6 @@ import (
 )
 
 const (
-	// attempts bounds how often a preparation is tried while something is
-	// unavailable. With doubling waits from one second the last try comes
-	// after half a minute: long enough for a registry to restart.
-	attempts = 6
-
 	// storeAttempts bounds how often the outcome of a preparation is written.
 	// If the database takes it not even then, the next start prepares again,
 	// which costs little: the chunks are there.
@@ -56,13 +49,10 @@ func (c *Control) prepare(f *Function) {
 			defer c.mu.Unlock()
 			delete(c.jobs, next.Job)
 		}()
-		release, err := c.slots.Acquire(ctx, string(k.tenant), 1)
-		if err != nil {
-			return // closing, or deleted
-		}
-		defer release()
-		prepared, err := c.run(ctx, k, next, j)
+		p := &preparation{Control: c, key: k, next: next, job: j, turn: c.options.Turn}
+		prepared, err := p.run(ctx)
 		if err != nil && ctx.Err() != nil {
+			p.survived(ctx)
 			return // closing: the next start begins again; or deleted
 		}
 		c.store(ctx, k, next, prepared, err)
@@ -92,44 +82,6 @@ func (c *Control) Progress(f *Function) (Progress, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.progress, true
-}
-
-func (c *Control) run(ctx context.Context, k key, next Code, j *job) (Prepared, error) {
-	report := func(p Progress) {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.progress = p
-	}
-	delay := c.options.RetryDelay
-	for try := 1; ; try++ {
-		prepared, err := c.attempt(ctx, k, next, report)
-		if err == nil {
-			return prepared, checkProgram(prepared)
-		}
-		kind := thaw.KindOf(err)
-		if try == attempts || kind != thaw.Unavailable && kind != thaw.Throttled {
-			return prepared, err
-		}
-		c.options.Log.Warn("function: preparation will be tried again", "tenant", k.tenant, "function", k.name,
-			"image", next.ImageURI, "wait", delay, "error", err)
-		if err := sleep(ctx, delay); err != nil {
-			return Prepared{}, err
-		}
-		delay *= 2
-	}
-}
-
-// attempt prepares the image once. A panic ends the preparation and not the
-// server: the image is a stranger's, and each start of the server would meet it again.
-func (c *Control) attempt(ctx context.Context, k key, next Code, report func(Progress)) (_ Prepared, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			c.options.Log.Error("function: a preparation panicked", "tenant", k.tenant, "function", k.name,
-				"image", next.ImageURI, "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			err = thaw.Errorf("prepare "+next.Pinned, thaw.Internal, "panic: %v", cause)
-		}
-	}()
-	return c.options.Images.Prepare(ctx, k.tenant, next.Pinned, report)
 }
 
 // checkProgram refuses an image whose configuration no kernel could start a
@@ -222,9 +174,26 @@ func (f *Function) settle(next Code, failure error) {
 	}
 }
 
+// report notes how far the preparation is.
+func (j *job) report(p Progress) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.progress = p
+}
+
+// waits reports whether nothing is done for the host's sake.
+func (j *job) waits() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.progress.Waits
+}
+
 // reasonFor words a failed preparation for the function's owner. What went
 // wrong within the host is for the log only.
 func reasonFor(err error) (ReasonCode, string) {
+	if errors.Is(err, ErrDied) {
+		return ReasonInternalError, fmt.Sprintf("The preparation of the image ended %d times with its process, and is not tried again: %s", maxDied, thaw.Tell(err))
+	}
 	switch thaw.KindOf(err) {
 	case thaw.TooLarge:
 		return ReasonInvalidImage, "SizeLimitExceeded: " + thaw.Tell(err)
@@ -239,15 +208,4 @@ func reasonFor(err error) (ReasonCode, string) {
 	case thaw.Internal, thaw.Conflict, thaw.Canceled, thaw.Lost:
 	}
 	return ReasonInternalError, "An internal error occurred while the image was prepared."
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

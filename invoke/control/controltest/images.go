@@ -23,6 +23,7 @@ type Image struct {
 	Env        []string
 	Dir        string
 	Fails      error // what preparing it ends with
+	Waits      bool  // preparing it says that it waits for the host
 }
 
 type ref struct {
@@ -111,7 +112,7 @@ func (m *Images) Prepare(ctx context.Context, tenant thaw.TenantID, pinned strin
 	m.prepared[digest]++
 	gate := m.gate
 	m.mu.Unlock()
-	report(control.Progress{Stage: "ingest", DoneBytes: 1, TotalBytes: 2, Chunks: 3})
+	report(control.Progress{Stage: "ingest", DoneBytes: 1, TotalBytes: 2, Chunks: 3, Waits: image.Waits})
 	select {
 	case <-gate:
 	case <-ctx.Done():
