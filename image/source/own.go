@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -64,6 +65,14 @@ func opener(repo repository, ref reference, d v1.Descriptor) func(context.Contex
 type layerReader struct {
 	io.ReadCloser
 	ref reference
+}
+
+// Descriptor is the layer's file where this host keeps the layer, else nil.
+func (l *layerReader) Descriptor() *os.File {
+	if b, ok := l.ReadCloser.(*registry.Blob); ok {
+		return b.File
+	}
+	return nil
 }
 
 func (l *layerReader) Read(p []byte) (int, error) {

@@ -24,10 +24,19 @@ const (
 	// silence is how long a connection may bring nothing before it counts as
 	// broken.
 	silence = 60 * time.Second
+
+	// slowTime and slowBytes are the lowest rate at which a registry is waited for:
+	// what it sends within that time of waiting. It is about a quarter of what a line
+	// of 2 Mbit/s carries. Who sends less would hold for days what others need too.
+	slowTime  = 60 * time.Second
+	slowBytes = 4 << 20
 )
 
 // errSilent is why a connection was dropped.
 var errSilent = errors.New("the registry sent nothing for a minute")
+
+// errSlow is why a download was given up.
+var errSlow = thaw.Errorf(op, thaw.Unavailable, "the registry sends less than %d KiB a second", slowBytes>>10/int(slowTime/time.Second))
 
 // openAt opens what is streamed at an offset.
 type openAt func(ctx context.Context, offset int64) (io.ReadCloser, error)
@@ -46,6 +55,8 @@ type stream struct {
 	conn     io.ReadCloser      // nil before the first and after a broken one
 	drop     context.CancelFunc // ends conn
 	quiet    *time.Timer        // runs while conn is waited for, and drops it
+	waited   time.Duration      // for conn, since the rate was last looked at
+	came     int64              // bytes since then
 }
 
 // openStream makes the first connection, so that what is not there is told at
@@ -95,23 +106,34 @@ func (s *stream) Read(p []byte) (int, error) {
 		if s.offset == s.size {
 			return 0, io.EOF
 		}
-		err := s.ctx.Err()
-		if err == nil && s.conn == nil {
-			err = s.connect()
-		}
-		if err == nil {
-			var n int
-			if n, err = s.readConn(p); n > 0 {
-				return n, nil
-			}
-			if err == nil {
-				continue
+		begun := time.Now()
+		n, err := s.try(p)
+		if n == 0 && err != nil {
+			if err := s.setback(err); err != nil {
+				return 0, err
 			}
 		}
-		if err := s.setback(err); err != nil {
+		if err := s.slow(n, time.Since(begun)); err != nil {
+			s.disconnect()
+			return 0, err
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// try reads from the connection, and makes one if there is none.
+func (s *stream) try(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if s.conn == nil {
+		if err := s.connect(); err != nil {
 			return 0, err
 		}
 	}
+	return s.readConn(p)
 }
 
 func (s *stream) readConn(p []byte) (int, error) {
@@ -128,6 +150,21 @@ func (s *stream) readConn(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// slow counts what came in how long a wait, for connections too, and returns an
+// error once that is less than the lowest rate.
+func (s *stream) slow(n int, waited time.Duration) error {
+	s.came += int64(n)
+	if s.waited += waited; s.waited < slowTime {
+		return nil
+	}
+	enough := s.came >= slowBytes
+	s.waited, s.came = 0, 0
+	if !enough {
+		return errSlow
+	}
+	return nil
 }
 
 // setback waits for another try, or says why there is none.
