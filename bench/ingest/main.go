@@ -102,7 +102,7 @@ func (b *bench) ingest(ctx context.Context, layout string) error {
 	if err := server.Push(ctx, layout, b.tag); err != nil {
 		return err
 	}
-	before, err := measure.ProcessorTime(server.PID())
+	before, err := measure.ProcessorTimeOfAll(server.PID())
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (b *bench) ingest(ctx context.Context, layout string) error {
 	if watched != nil {
 		return watched
 	}
-	after, err := measure.ProcessorTime(server.PID())
+	after, err := measure.ProcessorTimeOfAll(server.PID())
 	if err != nil {
 		return err
 	}

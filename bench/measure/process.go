@@ -15,16 +15,23 @@ import (
 
 // ProcessorTime is what a process has used, to the kernel's hundredth of a
 // second.
-func ProcessorTime(pid int) (time.Duration, error) {
+func ProcessorTime(pid int) (time.Duration, error) { return processorTime(pid, 2) }
+
+// ProcessorTimeOfAll is [ProcessorTime] with that of the process's children that
+// have ended.
+func ProcessorTimeOfAll(pid int) (time.Duration, error) { return processorTime(pid, 4) }
+
+// processorTime adds up the first n of utime, stime, cutime and cstime.
+func processorTime(pid, n int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	// After the name, which may hold anything, utime and stime are the 12th
-	// and 13th (proc(5)).
+	// After the name, which may hold anything, they are the 12th to the 15th
+	// (proc(5)).
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	var ticks int64
-	for _, field := range fields[11:13] {
+	for _, field := range fields[11 : 11+n] {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
 			return 0, err

@@ -11,11 +11,11 @@ import (
 // What the server has open: for each sandbox, idle ones and prepared jails
 // included, its sockets, pipes, log and /tmp; for each connection itself and a
 // blob or a body; those of the admin listener and socket; and the rest of the
-// server.
+// server, with the connections of the processes that make images.
 const (
 	filesPerSandbox    = 16
 	filesPerConnection = 2
-	filesElse          = 256
+	filesElse          = 512
 )
 
 // filesNeeded is how many open files the server's bounds may take. Since the

@@ -4,20 +4,24 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/image/apart"
 	"thaw.dev/thaw/image/ingest"
 	"thaw.dev/thaw/image/source"
 	"thaw.dev/thaw/invoke/control"
 )
 
 // imageMaker joins the image path to the control plane: references are
-// resolved by image/source, images made by image/ingest.
+// resolved by image/source, images made by image/ingest in a process of its own.
 type imageMaker struct {
 	resolver *source.Resolver
-	options  ingest.Options // Tenant and Progress are set for each ingest
+	ingest   func(context.Context, []ingest.Layer, string, ingest.Options) (ingest.Result, error) // as [ingest.Run]
+	options  ingest.Options                                                                       // Tenant and Progress are set for each ingest
 	origin   *bucketOrigin
 	log      *slog.Logger
 }
@@ -52,11 +56,15 @@ func (m *imageMaker) Prepare(ctx context.Context, tenant thaw.TenantID, pinned s
 			stage = "waiting for the host, which is short of disk, memory or descriptors"
 		}
 		m.log.Error("an image waits: it is tried again", "tenant", tenant, "ref", strings.TrimPrefix(pinned, "/"), "stage", stage, "error", err)
-		report(control.Progress{Stage: stage})
+		report(control.Progress{Stage: stage, Waits: true})
 	}, func() (err error) {
-		result, err = ingest.Run(ctx, img.Layers, img.Digest, o)
+		report(control.Progress{Stage: "ingest"})
+		result, err = m.ingest(ctx, img.Layers, img.Digest, o)
 		return err
 	})
+	if errors.Is(err, apart.ErrDied) {
+		err = fmt.Errorf("%w: %w", control.ErrDied, err)
+	}
 	if err != nil {
 		return control.Prepared{}, err
 	}

@@ -125,7 +125,7 @@ func openControl(t *testing.T) *control.Control {
 	t.Cleanup(func() { _ = db.Close() })
 	mem := store.NewMem()
 	c, err := control.Open(t.Context(), control.Options{DB: db, RetryDelay: time.Millisecond, Log: discard, Images: &imageMaker{
-		resolver: source.New(source.Options{Store: own, Egress: egress}), origin: &bucketOrigin{}, log: discard,
+		resolver: source.New(source.Options{Store: own, Egress: egress}), origin: &bucketOrigin{}, log: discard, ingest: ingest.Run,
 		options: ingest.Options{Sink: mem, Objects: mem, Keys: k, SaltMaster: k.SaltMaster(), Root: currentRoot, TempDir: t.TempDir()},
 	}})
 	if err != nil {

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -135,12 +134,8 @@ func (n *node) startLoader(ctx context.Context) error {
 			return thaw.Wrap("--l2", err)
 		}
 	}
-	var output io.Writer = os.Stderr
-	if n.cmd.JSONLog { // what the Go runtime prints when a process crashes is none
-		output = newJSONLines(os.Stderr)
-	}
 	n.loader, err = loader.Start(ctx, loader.ClientConfig{
-		RunDir: readDir(n.cmd.Data), Output: output,
+		RunDir: readDir(n.cmd.Data), Output: n.childOutput(),
 		Holder: append([]string{self, "holder", "--data", n.cmd.Data}, n.cmd.args()...),
 		Loader: append([]string{self, "loader", "--data", n.cmd.Data, "--l1-disk", strconv.FormatInt(n.cmd.L1Disk, 10), "--l1-memory", strconv.FormatInt(n.cmd.L1Memory, 10),
 			"--origin=" + n.cmd.Origin, "--origin-concurrency", strconv.Itoa(n.cmd.OriginConcurrency), "--l2=" + n.cmd.L2}, n.cmd.args()...),

@@ -13,7 +13,7 @@ import (
 
 // logFlags say how the server and the two processes that it starts log.
 type logFlags struct {
-	JSONLog bool `name:"json-log" help:"Log JSON, one object a line, from all three processes."`
+	JSONLog bool `name:"json-log" help:"Log JSON, one object a line, from all of its processes."`
 	Verbose bool `short:"v" help:"Log each request and each start."`
 }
 

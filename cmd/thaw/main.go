@@ -76,6 +76,8 @@ type cli struct {
 	Loader loaderCmd `cmd:"" hidden:"" help:"The process behind the mounts; thaw serve starts it."`
 	Holder holderCmd `cmd:"" hidden:"" help:"The process that keeps the mounts alive; thaw serve starts it."`
 
+	Ingest ingestCmd `cmd:"" hidden:"" help:"The process that makes an image; thaw serve starts it."`
+
 	Version kong.VersionFlag `help:"Print the version."`
 }
 

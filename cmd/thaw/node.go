@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/image/apart"
 	"thaw.dev/thaw/image/ingest"
 	"thaw.dev/thaw/image/registry"
 	"thaw.dev/thaw/image/source"
@@ -55,6 +56,7 @@ type node struct {
 	accounts *tenant.Accounts
 	logins   *tenant.Logins
 	resolver *source.Resolver
+	ingest   *apart.Apart
 	registry *registry.Store
 	tokens   *registry.TokenIssuer
 	loader   *loader.Client
@@ -227,12 +229,16 @@ func (n *node) openControl(ctx context.Context) error {
 	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
 		return err
 	}
-	images := &imageMaker{resolver: n.resolver, origin: &n.bucket, log: n.log, options: ingest.Options{
+	if n.ingest, err = n.startIngest(); err != nil {
+		return err
+	}
+	n.onClose(n.ingest.Close)
+	images := &imageMaker{resolver: n.resolver, origin: &n.bucket, log: n.log, ingest: n.ingest.Run, options: ingest.Options{
 		Sink: n.origin, Objects: n.origin, Keys: n.keys, SaltMaster: n.keys.SaltMaster(),
-		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp, Workers: n.ingestWorkers(),
+		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp,
 	}}
 	n.control, err = control.Open(ctx, control.Options{
-		DB: n.db, Images: images, Region: n.cmd.Region, Log: n.log,
+		DB: n.db, Images: images, Region: n.cmd.Region, Log: n.log, PrepareTime: n.cmd.PrepareTime,
 		Retire: func(_ context.Context, t thaw.TenantID, function string) { n.worker.Retire(t, function) },
 	})
 	if err != nil {

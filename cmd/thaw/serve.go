@@ -44,6 +44,8 @@ type serveCmd struct {
 	AllowRegistry []string      `help:"A registry, HOST[:PORT], *.DOMAIN or *, that image references may reach although its address is not public; with http:// before it by plain HTTP too. May be repeated. Without, tenants reach public addresses by HTTPS." placeholder:"HOST"`
 	OneDomain     bool          `help:"Share chunks between all tenants, whoever published what they hold, as Lambda does."`
 	Publishers    []string      `help:"Tenants (names) that may push to public repositories." placeholder:"TENANT"`
+	PrepareMB     int64         `name:"prepare-memory" help:"Memory of the process that makes an image of a function's layers, in MB; an image with too many names, links and attributes for it is refused." default:"1024"`
+	PrepareTime   time.Duration `help:"How long it may work on one image, without the time that it waits." default:"1h"`
 	DrainTime     time.Duration `help:"How long running invocations may go on after SIGTERM." default:"30s"`
 
 	logFlags
