@@ -154,11 +154,16 @@ func (o *Options) setDefaults() {
 	}
 }
 
+// maxAsking bounds how many references are resolved at once: each may hold a
+// connection to a registry for as long as that keeps to its lowest rate.
+const maxAsking = 64
+
 // Control is the control plane. It is safe for concurrent use.
 type Control struct {
 	options Options
 	targets targets
 	slots   *fair.Pool // bounds preparations
+	asking  *fair.Pool // bounds requests that ask a registry what a reference names
 
 	work   context.Context //nolint:containedctx // the life of the preparations, which no call owns; ends with Close
 	cancel context.CancelCauseFunc
@@ -181,7 +186,8 @@ func Open(ctx context.Context, options Options) (*Control, error) {
 		return nil, thaw.Wrap(op, err)
 	}
 	c := &Control{options: options, jobs: make(map[string]*job),
-		slots: fair.New(fair.Options{Name: "preparations", Size: int64(options.Prepares), KeepFree: true})}
+		slots:  fair.New(fair.Options{Name: "preparations", Size: int64(options.Prepares), KeepFree: true}),
+		asking: fair.New(fair.Options{Name: "references", Size: maxAsking, KeepFree: true, OwnerWaiters: maxAsking})}
 	c.targets.byName = make(map[key]*Target)
 	c.work, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	unfinished, err := c.unfinished(ctx)
@@ -217,7 +223,7 @@ func (c *Control) Close(ctx context.Context) error {
 }
 
 // Pools returns what tenants share here.
-func (c *Control) Pools() []*fair.Pool { return []*fair.Pool{c.slots} }
+func (c *Control) Pools() []*fair.Pool { return []*fair.Pool{c.slots, c.asking} }
 
 // Region returns the region that stands in ARNs.
 func (c *Control) Region() string { return c.options.Region }

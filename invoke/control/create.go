@@ -141,6 +141,11 @@ func (c *Control) resolve(ctx context.Context, op string, tenant thaw.TenantID, 
 	if ref == "" {
 		return nil, invalid(op, "Please provide a source for function code: the member ImageUri.")
 	}
+	release, err := c.asking.Acquire(ctx, string(tenant), 1)
+	if err != nil {
+		return nil, problem(op, thaw.Unavailable, Unavailable, "Source image %s can't be read now: %s", ref, thaw.Tell(err))
+	}
+	defer release()
 	resolved, err := c.options.Images.Resolve(ctx, tenant, ref)
 	if err == nil {
 		return &Code{ImageURI: ref, Digest: resolved.Digest, Pinned: resolved.Pinned, Job: uuid.NewString()}, nil

@@ -3,10 +3,12 @@
 package control_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -162,4 +164,36 @@ func TestOneTenantKeepsNobodyOut(t *testing.T) {
 		w.create(t, alice, fmt.Sprint("f", i))
 	}
 	w.waitPrepared(t, w.create(t, bob, "g"), 1)
+}
+
+// TestSilentRegistriesKeepNobodyOut: a tenant whose references lead to registries
+// that do not answer takes all requests that one may, and another's is answered.
+func TestSilentRegistriesKeepNobodyOut(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	create := func(i int) {
+		name := fmt.Sprint("f", i)
+		asking.Go(func() {
+			_, _ = w.Create(ctx, alice, control.NewFunction{Name: name, ImageURI: name, Change: control.Change{Role: ptr(role)}})
+		})
+	}
+	held := 0
+	for ; w.Pools()[1].Usage().Waiting == 0; held++ {
+		asked := w.images.Silence(alice, fmt.Sprint("f", held))
+		create(held)
+		for done := false; !done && w.Pools()[1].Usage().Waiting == 0; {
+			select {
+			case <-asked:
+				done = true
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	if held < 2 || held > 60 {
+		t.Errorf("one tenant has %d references resolved at once", held)
+	}
+	w.create(t, bob, "g")
 }

@@ -37,7 +37,8 @@ type Images struct {
 	byRef    map[ref]Image
 	byPinned map[ref]Image
 	errs     map[ref]error
-	gate     chan struct{} // preparations wait until it is closed
+	silent   map[ref]chan struct{} // closed once it was asked for
+	gate     chan struct{}         // preparations wait until it is closed
 	prepared map[string]int
 }
 
@@ -47,7 +48,7 @@ var _ control.Images = (*Images)(nil)
 func NewImages() *Images {
 	open := make(chan struct{})
 	close(open)
-	return &Images{byRef: make(map[ref]Image), byPinned: make(map[ref]Image), errs: make(map[ref]error), gate: open, prepared: make(map[string]int)}
+	return &Images{byRef: make(map[ref]Image), byPinned: make(map[ref]Image), errs: make(map[ref]error), silent: make(map[ref]chan struct{}), gate: open, prepared: make(map[string]int)}
 }
 
 // Push makes a reference name an image, for good by its pinned form, and
@@ -65,6 +66,16 @@ func (m *Images) Refuse(tenant thaw.TenantID, text string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.errs[ref{tenant, text}] = err
+}
+
+// Silence makes resolving a reference wait until its caller gives up. asked is
+// closed once it was resolved the first time.
+func (m *Images) Silence(tenant thaw.TenantID, text string) (asked <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := make(chan struct{})
+	m.silent[ref{tenant, text}] = c
+	return c
 }
 
 // Hold makes preparations wait until release is called.
@@ -85,7 +96,15 @@ func (m *Images) Prepared(digest string) int {
 }
 
 // Resolve implements [control.Images].
-func (m *Images) Resolve(_ context.Context, tenant thaw.TenantID, text string) (control.Resolved, error) {
+func (m *Images) Resolve(ctx context.Context, tenant thaw.TenantID, text string) (control.Resolved, error) {
+	m.mu.Lock()
+	silent := m.silent[ref{tenant, text}]
+	m.mu.Unlock()
+	if silent != nil {
+		close(silent)
+		<-ctx.Done()
+		return control.Resolved{}, ctx.Err()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.errs[ref{tenant, text}]; err != nil {
