@@ -109,15 +109,37 @@ func TestNamesWithoutNetwork(t *testing.T) {
 	}
 }
 
-// TestBlockedRange: --nat-block keeps functions from what they would reach.
-func TestBlockedRange(t *testing.T) {
+// TestEgress: --deny-egress closes what functions would reach, --nat-block is its
+// old name, and the zone's own servers are closed unless --allow-egress names them.
+func TestEgress(t *testing.T) {
 	testkit.RequireRoot(t)
 	out := newOutside(t)
 	go acceptAll(out)
-	w := newWorld(t, "--network", "nat", "--nat-block", "203.0.113.0/24", "--nat-block", out.host.Masked().String())
-	client := w.create(t.Context(), "inside", w.push("probe:1", "probe:v1"))
-	if got, failed := dial(t, client, "inside", out.listener.Addr().String()); failed == "" {
-		t.Errorf("dial to a blocked range: %s", got)
+	server := out.listener.Addr().String()
+	zone := server
+	for i := range 4 { // which are down
+		zone += fmt.Sprintf(",%s:%d", out.host.Addr().Next(), i+1)
+	}
+	for _, c := range []struct {
+		flags     []string
+		collector string // of traces
+		open      bool
+	}{
+		{flags: []string{"--deny-egress", "203.0.113.0/24", "--deny-egress", server}},
+		{flags: []string{"--nat-block", "203.0.113.0/24", "--nat-block", out.host.Masked().String()}},
+		{flags: []string{"--deny-egress", "0.0.0.0/0", "--allow-egress", server}, open: true},
+		{flags: []string{"--l2", zone, "--allow-egress", out.host.Masked().String()}},
+		{flags: []string{"--l2", zone, "--allow-egress", server}, open: true},
+		{collector: "http://" + server},
+	} {
+		t.Run(strings.Join(c.flags, " ")+c.collector, func(t *testing.T) {
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.collector)
+			w := newWorld(t, append([]string{"--network", "nat"}, c.flags...)...)
+			client := w.create(t.Context(), "inside", w.push("probe:1", "probe:v1"))
+			if got, failed := dial(t, client, "inside", server); (failed == "") != c.open {
+				t.Errorf("dial: %s %s, want open: %t", failed, got, c.open)
+			}
+		})
 	}
 }
 

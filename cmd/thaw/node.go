@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/logs"
 	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/tmpdisk"
 	"thaw.dev/thaw/invoke/worker"
 	"thaw.dev/thaw/read/loader"
@@ -62,6 +64,8 @@ type node struct {
 	loader   *loader.Client
 	tmp      *tmpdisk.Store
 	launcher sandbox.Launcher
+	nat      *network.NAT     // nil where functions have no network
+	servers  []netip.AddrPort // of the zone, which are closed to functions
 	logs     *logs.Store
 	worker   *worker.Worker
 	control  *control.Control
@@ -284,6 +288,12 @@ func (n *node) serve(ctx context.Context) error {
 	}
 	group.Go(func() error { return n.registry.Run(ctx) })
 	group.Go(func() error { return n.watchOrigin(ctx) })
+	if n.nat != nil {
+		group.Go(func() error {
+			n.followServers(ctx, n.servers)
+			return nil
+		})
+	}
 	serve(n.public, n.doors.public, n.publicHandler(), func() { close(n.drained) })
 	serve(n.admin, n.doors.monitoring, n.adminHandler(), func() {})
 	serve(n.socket, n.doors.socket, n.socketHandler(), func() {})

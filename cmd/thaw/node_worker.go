@@ -37,6 +37,9 @@ func (n *node) openSandboxes(ctx context.Context) error {
 		return err
 	}
 	n.onClose(n.launcher.Close)
+	if n.nat != nil {
+		n.servers = n.closeServers(ctx, nil)
+	}
 	return nil
 }
 
@@ -48,8 +51,16 @@ func (n *node) newLauncher(ctx context.Context) (sandbox.Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
+	if nat != nil {
+		nat.Sandboxes = n.cmd.Sandboxes + n.cmd.Pool
+	}
 	if n.cmd.Sandbox == "oci" {
-		return oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, Runtime: n.cmd.OCIRuntime, NAT: nat, Names: names, Log: n.log})
+		launcher, err := oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, Runtime: n.cmd.OCIRuntime, NAT: nat, Names: names, Log: n.log})
+		if err != nil {
+			return nil, err
+		}
+		n.openedNAT(launcher.NAT())
+		return launcher, nil
 	}
 	launcher, err := jail.New(ctx, jail.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, NAT: nat, Names: names, Log: n.log})
 	if err != nil {
@@ -58,6 +69,7 @@ func (n *node) newLauncher(ctx context.Context) (sandbox.Launcher, error) {
 	if err := oci.Sweep(id); err != nil {
 		return nil, errors.Join(err, launcher.Close(ctx))
 	}
+	n.openedNAT(launcher.NAT())
 	return launcher, nil
 }
 

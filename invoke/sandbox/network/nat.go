@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -24,29 +26,35 @@ import (
 
 // Config configures NAT.
 type Config struct {
-	// Subnet is the IPv4 range of the sandboxes, two addresses each; the
-	// default is [DefaultSubnet]. It must be in use nowhere the host reaches.
+	// Subnet is the IPv4 range of the sandboxes of all servers of this host, of
+	// which this one takes a block for itself; the default is [DefaultSubnet]. It
+	// must be in use nowhere the host reaches.
 	Subnet netip.Prefix
 
-	// Blocked adds ranges that sandboxes can't reach to those that never are:
-	// the host, other sandboxes, loopback, link-local (cloud metadata),
-	// multicast and reserved addresses.
-	Blocked []netip.Prefix
-}
+	// Sandboxes is how many there may be at once; 0 is 256.
+	Sandboxes int
 
-// DefaultSubnet is half of the range that RFC 2544 reserves for tests of
-// network devices, and that no network routes.
-var DefaultSubnet = netip.MustParsePrefix("198.18.0.0/16")
+	// Allow opens ranges that are closed by default, [Private] ones, and Deny
+	// closes further ones. Of two that hold an address the smaller decides. The
+	// host, other sandboxes, loopback, link-local (cloud metadata), multicast and
+	// reserved addresses can't be opened.
+	Allow, Deny []Range
+
+	// Connections bounds the connections, of any protocol, that one sandbox has at
+	// once; 0 is what its share of half the host's table holds, at most 1,024.
+	Connections int
+
+	// NewPerSecond bounds how many it opens in a second, past the first
+	// Connections; 0 is 100.
+	NewPerSecond int
+
+	// BytesPerSecond bounds what it sends and what it receives; 0 is no bound.
+	BytesPerSecond int64
+}
 
 // maxPairs bounds the pairs of a large subnet: their numbers are in the names of
 // interfaces, which have 15 bytes.
 const maxPairs = 1_000_000
-
-// never are the ranges that no sandbox reaches.
-var never = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
-}
 
 // forwardPath is the host's switch for routing, which NAT needs.
 const forwardPath = "/proc/sys/net/ipv4/ip_forward"
@@ -54,6 +62,7 @@ const forwardPath = "/proc/sys/net/ipv4/ip_forward"
 // NAT gives namespaces outbound access. It is safe for concurrent use.
 type NAT struct {
 	config Config
+	claim  claim
 	prefix string // of the host's interface names
 	filter *filter
 
@@ -63,10 +72,11 @@ type NAT struct {
 	size int // pairs of addresses
 }
 
-// OpenNAT removes what an earlier process of the instance left, switches the
-// host's IPv4 forwarding on and sets up the packet filter. The filter is a
-// table of its own; a stricter one that the host has stays in force.
-func OpenNAT(instance string, config Config) (*NAT, error) {
+// OpenNAT removes what an earlier process of the instance left, takes a block
+// of the subnet, switches the host's IPv4 forwarding on and sets up the packet
+// filter. The filter is a table of its own; a stricter one that the host has
+// stays in force.
+func OpenNAT(instance string, config Config) (_ *NAT, err error) {
 	const op = "network: NAT"
 	if !config.Subnet.IsValid() {
 		config.Subnet = DefaultSubnet
@@ -75,24 +85,92 @@ func OpenNAT(instance string, config Config) (*NAT, error) {
 	if !config.Subnet.Addr().Is4() || config.Subnet.Bits() > 29 || !ValidInstance(instance) {
 		return nil, thaw.Errorf(op, thaw.Invalid, "subnet %s of instance %q: an IPv4 range of 8 addresses or more is needed", config.Subnet, instance)
 	}
-	for _, b := range config.Blocked {
-		if !b.Addr().Is4() {
-			return nil, thaw.Errorf(op, thaw.Invalid, "blocked range %s is not IPv4", b)
-		}
+	if err := config.check(); err != nil {
+		return nil, err
 	}
+	config.Sandboxes = cmp.Or(config.Sandboxes, defaultSandboxes)
+	config.NewPerSecond = cmp.Or(config.NewPerSecond, defaultNewPerSecond)
+	config.Connections = cmp.Or(config.Connections, share(tableSize(), config.Sandboxes))
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(instance))
-	n := &NAT{config: config, prefix: fmt.Sprintf("th%06x-", h.Sum32()&0xffffff), used: map[int]bool{},
-		size: min(1<<(31-config.Subnet.Bits()), maxPairs)}
-	n.next = 1 + int(h.Sum32()%uint32(n.size-2)) // another server on this host begins elsewhere
-	n.filter = &filter{table: "thaw_" + instance, prefix: n.prefix, subnet: config.Subnet, blocked: append(append([]netip.Prefix{}, never...), config.Blocked...)}
+	n := &NAT{config: config, prefix: fmt.Sprintf("th%06x-", h.Sum32()&0xffffff), used: map[int]bool{}}
 	if err := n.sweep(); err != nil {
 		return nil, thaw.Wrap(op, err)
 	}
-	if err := os.WriteFile(forwardPath, []byte("1"), 0o644); err != nil {
+	if n.claim, err = claimBlock(instance, config.Subnet, config.Sandboxes); err != nil {
 		return nil, thaw.Wrap(op, err)
 	}
-	return n, thaw.Wrap(op, n.filter.install())
+	n.size = min(1<<(31-n.claim.block.Bits()), maxPairs)
+	n.next = 1 + rand.IntN(n.size-2) // the kernel still remembers a predecessor's connections
+	n.filter = &filter{table: "thaw_" + instance, prefix: n.prefix, subnet: n.claim.block, never: never,
+		rules: ordered(config.Allow, config.Deny), connections: config.Connections, newPerSecond: config.NewPerSecond}
+	if err = os.WriteFile(forwardPath, []byte("1"), 0o644); err == nil {
+		err = n.filter.install()
+	}
+	if err != nil {
+		return nil, thaw.Wrap(op, errors.Join(err, n.claim.release()))
+	}
+	return n, nil
+}
+
+// The defaults of Config.
+const (
+	defaultSandboxes    = 256
+	defaultNewPerSecond = 100
+	maxConnections      = 1024
+	minConnections      = 16
+)
+
+// tablePath is the host's bound on the connections that the kernel remembers,
+// those of all programs and containers together.
+const tablePath = "/proc/sys/net/netfilter/nf_conntrack_max"
+
+// tableSize reads the bound; where it is not to be had, it is the smallest that
+// a kernel has by default.
+func tableSize() int {
+	text, err := os.ReadFile(tablePath)
+	size, notNumber := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || notNumber != nil || size <= 0 {
+		return 65536
+	}
+	return size
+}
+
+// share is how many connections each of the sandboxes may have, so that all of
+// them together have at most half of the table.
+func share(table, sandboxes int) int {
+	return min(max(table/2/sandboxes, minConnections), maxConnections)
+}
+
+// Bounds returns what one sandbox may have, and how many connections the host's
+// table holds.
+func (n *NAT) Bounds() (connections, newPerSecond, table int) {
+	return n.config.Connections, n.config.NewPerSecond, tableSize()
+}
+
+// Subnet returns the block of addresses that this server took.
+func (n *NAT) Subnet() netip.Prefix { return n.claim.block }
+
+// CloseServers closes the addresses and ports of the zone's own servers, in
+// place of those of the call before. Where the operator allows such an address
+// and port by itself, and not only a range around it, it stays open.
+func (n *NAT) CloseServers(servers []netip.AddrPort) error {
+	var closed []netip.AddrPort
+	for _, s := range servers {
+		s = netip.AddrPortFrom(s.Addr().Unmap(), s.Port())
+		allowed := func(r Range) bool { return r.Port == s.Port() && r.Prefix.IsSingleIP() && r.Prefix.Addr() == s.Addr() }
+		if s.Addr().Is4() && !slices.ContainsFunc(n.config.Allow, allowed) && !slices.Contains(closed, s) {
+			closed = append(closed, s)
+		}
+	}
+	return thaw.Wrap("network: close servers", n.filter.closeServers(closed))
+}
+
+// Refused returns how many packets were refused, by reason: address, rate,
+// connections.
+func (n *NAT) Refused() (map[string]uint64, error) {
+	seen, err := n.filter.refused()
+	return seen, thaw.Wrap("network: count", err)
 }
 
 // sweep removes interfaces that bear this instance's prefix. The kernel removes
@@ -116,10 +194,15 @@ func (n *NAT) sweep() error {
 // links lists the interfaces of the host.
 func links() ([]netlink.Link, error) { return whole(netlink.LinkList) }
 
+// hostAddresses lists the addresses of the host.
+func hostAddresses() ([]netlink.Addr, error) {
+	return whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
+}
+
 // taken reports whether an interface of the host has the address: that of another
 // server's sandbox, which would get the answers to this one's.
 func taken(host netip.Addr) (bool, error) {
-	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
+	list, err := hostAddresses()
 	return slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(host.AsSlice()) }), err
 }
 
@@ -208,13 +291,42 @@ func (n *NAT) setUp(name string, host, guest netip.Addr, ns *os.File) error {
 		if err := end.handle.LinkSetUp(link); err != nil {
 			return err
 		}
+		if err := n.shape(end.handle, link); err != nil {
+			return err
+		}
 	}
 	return there.RouteAdd(&netlink.Route{Gw: host.AsSlice()})
 }
 
+// shape bounds what goes out of one end of a pair: what the sandbox sends, at
+// its own end, where it waits instead of losing packets, and what it receives
+// at the host's.
+func (n *NAT) shape(h *netlink.Handle, link netlink.Link) error {
+	if n.config.BytesPerSecond <= 0 {
+		return nil
+	}
+	rate := uint64(n.config.BytesPerSecond)
+	burst := max(shapeBurst, rate/100) // what the clock's resolution needs
+	err := h.QdiscReplace(&netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate:       rate, Buffer: netlink.Xmittime(rate, uint32(burst)), Limit: uint32(burst + shapeQueue),
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return thaw.Errorf("", thaw.Unavailable, "the kernel has no sch_tbf, which bounds a sandbox's traffic: load the module, or set --nat-rate 0")
+	}
+	return err
+}
+
+// What one sandbox's packets may take of the host's memory while they wait, and
+// how much it may send at once.
+const (
+	shapeBurst = 256 << 10
+	shapeQueue = 512 << 10
+)
+
 // addresses returns a pair's two addresses: a network of two (RFC 3021).
 func (n *NAT) addresses(pair int) (host, guest netip.Addr) {
-	base := n.config.Subnet.Addr().As4()
+	base := n.claim.block.Addr().As4()
 	at := binary.BigEndian.Uint32(base[:]) + uint32(2*pair)
 	var a, b [4]byte
 	binary.BigEndian.PutUint32(a[:], at)
@@ -237,7 +349,7 @@ func (n *NAT) take() (int, error) {
 			return pair, nil
 		}
 	}
-	return 0, thaw.Errorf("network: attach", thaw.Throttled, "all addresses of %s are in use", n.config.Subnet)
+	return 0, thaw.Errorf("network: attach", thaw.Throttled, "all addresses of %s are in use", n.claim.block)
 }
 
 func (n *NAT) give(pair int) {
@@ -253,8 +365,9 @@ func (l *Lease) Release() error {
 	return nil
 }
 
-// Close removes the packet filter and what interfaces are left. It leaves
+// Close removes the packet filter and what interfaces are left, and gives the
+// block of addresses back. A second call does nothing. It leaves
 // IPv4 forwarding on: who else needs it by now can't be known.
 func (n *NAT) Close() error {
-	return thaw.Wrap("network: close NAT", errors.Join(n.sweep(), n.filter.remove()))
+	return thaw.Wrap("network: close NAT", errors.Join(n.sweep(), n.filter.remove(), n.claim.release()))
 }

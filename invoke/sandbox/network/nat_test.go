@@ -5,13 +5,15 @@ package network
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"runtime"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"thaw.dev/thaw"
 	"thaw.dev/thaw/internal/testkit"
 )
 
@@ -58,47 +60,65 @@ func TestListWhileInterfacesComeAndGo(t *testing.T) {
 	}
 }
 
-// TestServersShareASubnet: two servers with one range give no address twice.
-func TestServersShareASubnet(t *testing.T) {
-	testkit.RequireRoot(t)
-	runtime.LockOSThread() // for good: the thread ends with the test, and the namespaces with it
-	var spaces []*os.File
-	for range 5 {
-		ns, err := netns.New()
-		if err != nil {
+// TestServersHaveBlocks: servers of one host have different blocks of a range, at
+// the same time, also where their sandboxes' addresses are the last ones; what one
+// leaves, the next takes; and with none left it says so.
+func TestServersHaveBlocks(t *testing.T) {
+	w := newWorld(t)
+	subnet := netip.MustParsePrefix("10.0.0.0/18") // four blocks
+	var opened sync.WaitGroup
+	var mu sync.Mutex // guards servers
+	servers := map[netip.Prefix]*NAT{}
+	for _, instance := range []string{"a", "b", "c", "d"} {
+		opened.Go(func() {
+			if err := within(w.host, func() error {
+				n, err := OpenNAT(instance, Config{Subnet: subnet})
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				servers[n.Subnet()] = n
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	opened.Wait()
+	if len(servers) != 4 {
+		t.Fatalf("four servers have %d blocks", len(servers))
+	}
+	if _, err := OpenNAT("e", Config{Subnet: subnet}); thaw.KindOf(err) != thaw.Unavailable || !strings.Contains(err.Error(), "--nat-subnet") {
+		t.Errorf("a fifth server: %v", err)
+	}
+	for block, n := range servers {
+		n.next = n.size - 2 // the range's end
+		w.sandbox(n)
+		w.sandbox(n)
+		mine := 0
+		list, err := hostAddresses()
+		w.must(err)
+		for _, a := range list {
+			if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && block.Contains(ip) {
+				mine++
+			}
+		}
+		if mine != 2 {
+			t.Errorf("%d addresses of two sandboxes in %s", mine, block)
+		}
+		w.must(n.Close())
+		again, err := OpenNAT("e", Config{Subnet: subnet})
+		w.must(err)
+		if again.Subnet() != block {
+			t.Errorf("the next server has %s, not %s, which is free", again.Subnet(), block)
+		}
+		w.must(again.Close())
+		delete(servers, block)
+		if n, err = OpenNAT(fmt.Sprint("f", len(servers)), Config{Subnet: subnet}); err != nil { // so that one only is free at a time
 			t.Fatal(err)
 		}
-		file := os.NewFile(uintptr(ns), "")
-		defer file.Close()
-		spaces = append(spaces, file)
-	}
-	var servers []*NAT // in the last of the namespaces, where this thread is now
-	for _, instance := range []string{"a", "b"} {
-		n, err := OpenNAT(instance, Config{Subnet: netip.MustParsePrefix("10.0.0.0/8")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.next = n.size - 4 // the longest names of interfaces, and the range's end
-		servers = append(servers, n)
-	}
-	for i := range 4 {
-		if _, err := servers[i%2].Attach(spaces[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	seen := map[string]bool{}
-	list, err := netlink.AddrList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range list {
-		if seen[a.IP.String()] {
-			t.Errorf("%s is on two interfaces", a.IP)
-		}
-		seen[a.IP.String()] = true
-	}
-	if len(seen) != 4 {
-		t.Errorf("%d addresses of 4 sandboxes: %v", len(seen), list)
+		defer n.Close()
 	}
 }
 

@@ -145,6 +145,9 @@ func (l *Launcher) Ready(ctx context.Context) error {
 	return l.config.Tmp.Ready(ctx)
 }
 
+// NAT returns how sandboxes get out; nil where they don't. It is the launcher's.
+func (l *Launcher) NAT() *network.NAT { return l.nat }
+
 // Start implements [sandbox.Launcher].
 func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
 	spec, err := spec.Prepare()
