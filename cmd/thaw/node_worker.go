@@ -53,6 +53,7 @@ func (n *node) newLauncher(ctx context.Context) (sandbox.Launcher, error) {
 	}
 	if nat != nil {
 		nat.Sandboxes = n.cmd.Sandboxes + n.cmd.Pool
+		n.share(names.Pools()...)
 	}
 	if n.cmd.Sandbox == "oci" {
 		launcher, err := oci.New(ctx, oci.Config{Instance: id, Tmp: n.tmp, Pool: n.cmd.Pool, Runtime: n.cmd.OCIRuntime, NAT: nat, Names: names, Log: n.log})

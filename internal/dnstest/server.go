@@ -25,6 +25,7 @@ type Server struct {
 	mu    sync.Mutex // guards what follows
 	names map[string][]netip.Addr
 	code  dnsmessage.RCode
+	mute  string // a name
 	asked map[string]int
 }
 
@@ -85,6 +86,13 @@ func (s *Server) Fail(code dnsmessage.RCode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.code = code
+}
+
+// Mute has the questions for a name stay without an answer, by UDP.
+func (s *Server) Mute(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mute = name
 }
 
 // Asked returns how often a name was asked for, by "udp" or "tcp".
@@ -152,7 +160,11 @@ func (s *Server) answer(network string, message []byte) []byte {
 	s.asked[network+" "+name]++
 	addresses, known := s.names[name]
 	code := s.code
+	mute := network == "udp" && name == s.mute
 	s.mu.Unlock()
+	if mute {
+		return nil
+	}
 	out := dnsmessage.Message{Questions: m.Questions, Header: dnsmessage.Header{
 		ID: m.ID, Response: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true, RCode: code,
 	}}

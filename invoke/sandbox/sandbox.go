@@ -62,6 +62,9 @@ type Spec struct {
 	// among the sandboxes of a launcher that are not yet stopped.
 	ID string
 
+	// Owner is whom what sandboxes share is accounted to: a tenant.
+	Owner string
+
 	// Root is the directory that becomes "/", read-only: usually an EROFS mount. It holds
 	// the directories proc, sys, dev and tmp. The launcher holds the mount
 	// busy until Stop returns.

@@ -116,6 +116,7 @@ func (in *invocation) launch(s *slot, limit time.Duration) (*failure, error) {
 	defer cancel()
 	box, err := w.cfg.Launcher.Start(ctx, sandbox.Spec{
 		ID:           s.id(),
+		Owner:        string(f.Tenant),
 		Root:         s.root.Dir,
 		Args:         f.args(),
 		Env:          env,

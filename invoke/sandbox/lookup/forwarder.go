@@ -29,6 +29,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 )
 
 const (
@@ -65,7 +66,7 @@ type Forwarder struct {
 	file    string
 	port    uint16
 	log     *slog.Logger
-	slots   chan struct{} // a token for each question under way
+	slots   *fair.Pool // of questions under way
 
 	complained atomic.Int64 // when, in nanoseconds
 }
@@ -81,8 +82,12 @@ func newForwarder(servers []netip.Addr, file string, log *slog.Logger) *Forwarde
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Forwarder{servers: servers, file: file, port: dnsPort, log: log, slots: make(chan struct{}, maxForwards)}
+	return &Forwarder{servers: servers, file: file, port: dnsPort, log: log,
+		slots: fair.New(fair.Options{Name: "look-ups", Size: maxForwards, KeepFree: true})}
 }
+
+// Pools returns what sandboxes share.
+func (f *Forwarder) Pools() []*fair.Pool { return []*fair.Pool{f.slots} }
 
 // ResolvConf is the /etc/resolv.conf of a sandbox: the name server is the
 // sandbox's own loopback, search domains and options are the host's.
@@ -151,18 +156,18 @@ type answer struct {
 
 // ask asks one name server after the other: the next one when one failed, or
 // has not answered for a moment. The first answer that is one counts. network
-// is udp or tcp. The error tells what each server said, for the operator.
-func (f *Forwarder) ask(ctx context.Context, network string, question []byte) ([]byte, error) {
+// is udp or tcp, owner who asks. The error tells what each server said, for the
+// operator.
+func (f *Forwarder) ask(ctx context.Context, owner, network string, question []byte) ([]byte, error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
-	case <-ctx.Done():
-		return nil, thaw.Errorf("look up", thaw.Throttled, "%d questions are under way", maxForwards)
+	release, err := f.slots.Acquire(ctx, owner, 1)
+	if err != nil {
+		return nil, thaw.Errorf("look up", thaw.Throttled, "too many questions are under way: %w", err)
 	}
+	defer release()
 	servers := f.Servers()
 	answers := make(chan answer, len(servers))
 	asked, answered := 0, 0

@@ -62,11 +62,16 @@ func (s *told) tell(name string, why error) {
 // and the address.
 func sandbox(t *testing.T, f *Forwarder, tell func(string, error)) (*net.Resolver, string) {
 	t.Helper()
+	return sandboxOf(t, f, "", tell)
+}
+
+func sandboxOf(t *testing.T, f *Forwarder, owner string, tell func(string, error)) (*net.Resolver, string) {
+	t.Helper()
 	udp, tcp, err := dnstest.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := f.Serve(Sockets{udp, tcp}, tell)
+	server := f.Serve(Sockets{udp, tcp}, owner, tell)
 	t.Cleanup(server.Close)
 	at := udp.LocalAddr().String()
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -272,7 +277,7 @@ func TestBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := forwarder("", at.Port(), at.Addr()).Serve(Sockets{udp, tcp}, func(name string, why error) { t.Errorf("told of %s: %v", name, why) })
+	server := forwarder("", at.Port(), at.Addr()).Serve(Sockets{udp, tcp}, "", func(name string, why error) { t.Errorf("told of %s: %v", name, why) })
 	conn, err := net.Dial("udp", udp.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -294,6 +299,33 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	server.Close()
+}
+
+// TestTurnsOfTenants: whoever asks for what nobody answers, from as many sandboxes
+// as it likes, keeps others' questions from nothing.
+func TestTurnsOfTenants(t *testing.T) {
+	server, at := names(t, "127.0.0.1", "0")
+	server.Mute("slow.test")
+	f := forwarder("", at.Port(), at.Addr())
+	// More wait than could be answered while one of them has patience.
+	for f.slots.Usage().Waiting < 2*maxForwards {
+		_, inside := sandboxOf(t, f, "greedy", nil)
+		conn, err := net.Dial("udp", inside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for range 3 * maxWaiting { // the rest when these have been given up
+			if _, err := conn.Write(question(t, 0, "slow.test.", dnsmessage.TypeA, dnsmessage.ClassINET)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, owner := range []string{"other", "third"} {
+		if _, inside := sandboxOf(t, f, owner, nil); exchangeCode(t, inside, question(t, 0, "a.test.", dnsmessage.TypeA, dnsmessage.ClassINET)) != dnsmessage.RCodeSuccess {
+			t.Errorf("the question of %s is not answered: %+v", owner, f.slots.Usage())
+		}
+	}
 }
 
 // question makes a message with one question, or with none for no name.

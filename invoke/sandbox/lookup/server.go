@@ -63,6 +63,7 @@ func (s Sockets) Close() {
 type Server struct {
 	sockets   Sockets
 	forwarder *Forwarder // nil refuses
+	owner     string
 	told      func(name string, why error)
 	once      sync.Once // told
 
@@ -74,11 +75,12 @@ type Server struct {
 	work    sync.WaitGroup
 }
 
-// Serve begins to answer, by f, which may be nil. told is called once, when the
+// Serve begins to answer a sandbox of the owner, by f, which may be nil. told is called once, when the
 // first question can't be answered, with [ErrOff] or [ErrSilent]; nil discards.
 // The sockets are the server's until Close.
-func (f *Forwarder) Serve(sockets Sockets, told func(name string, why error)) *Server {
-	s := &Server{sockets: sockets, forwarder: f, told: told, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns), pace: fair.NewBucket(perSecond, most)}
+func (f *Forwarder) Serve(sockets Sockets, owner string, told func(name string, why error)) *Server {
+	s := &Server{sockets: sockets, forwarder: f, owner: owner, told: told, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns),
+		pace: fair.NewBucket(perSecond, most)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.work.Go(s.serveUDP)
 	s.work.Go(s.serveTCP)
@@ -180,7 +182,7 @@ func (s *Server) reply(network string, message []byte) []byte {
 		s.tell(question.Name, ErrOff)
 		return refuse(header, question, dnsmessage.RCodeRefused)
 	}
-	found, err := s.forwarder.ask(s.ctx, network, message)
+	found, err := s.forwarder.ask(s.ctx, s.owner, network, message)
 	if err != nil && thaw.KindOf(err) != thaw.Throttled && s.ctx.Err() == nil {
 		s.forwarder.complain(err)
 		s.tell(question.Name, ErrSilent)

@@ -255,7 +255,7 @@ func (s *Set) Leave() { s.starting.Done() }
 // Run adds a sandbox whose init sent report, and watches over it.
 func (s *Set) Run(parts Parts, report wire.Report) *Running {
 	r := &Running{Parts: parts, set: s, done: make(chan struct{}), meter: cgroup.NewMeter(parts.Group, parts.Spec.TmpBytes),
-		names: parts.Names.Serve(parts.Inside.DNS, parts.Spec.LookupFailed)}
+		names: parts.Names.Serve(parts.Inside.DNS, parts.Spec.Owner, parts.Spec.LookupFailed)}
 	s.mu.Lock()
 	s.running[r] = struct{}{}
 	s.mu.Unlock()
