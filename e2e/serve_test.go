@@ -55,6 +55,9 @@ func TestServeRefusals(t *testing.T) {
 		{"a long path", "", "", t.TempDir() + "/" + strings.Repeat("x", 100), 2, "too long"},
 		{"a region that is none", "", "--region Mars", "", 2, "us-east-1"},
 		{"an unknown publisher", "", "--publishers nobody", "", 1, "no such tenant"},
+		{"a weight of nobody", "", "--tenant-weight nobody=2", "", 1, "no such tenant"},
+		{"a weight of nothing", "", "--tenant-weight default=0", "", 2, "from 1 to 1000"},
+		{"a reserve of all", "", "--reserve 100", "", 2, "--reserve 100: it is from 0 to 50 percent"},
 	} {
 		t.Run(try.what, func(t *testing.T) {
 			parent := t.TempDir()

@@ -121,7 +121,11 @@ func (n *node) createTenant(r *http.Request) (any, error) {
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		return nil, thaw.Errorf("create tenant", thaw.Invalid, "%w", err)
 	}
-	return n.accounts.Create(r.Context(), in.Name)
+	account, err := n.accounts.Create(r.Context(), in.Name)
+	if err == nil {
+		n.tenants.weights.Add(1)
+	}
+	return account, err
 }
 
 func (n *node) ingestStatus(r *http.Request) (any, error) {

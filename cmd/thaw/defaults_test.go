@@ -23,11 +23,11 @@ func TestServeDefaultsAreTheWorkers(t *testing.T) {
 	}
 	got, want := worker.Config{
 		MaxSandboxes: c.Serve.Sandboxes, MaxStarts: c.Serve.Starts, MaxQueue: c.Serve.Queue,
-		MaxFunctionStarts: c.Serve.FnStarts, MaxFunctionQueue: c.Serve.FnQueue, QueueWait: c.Serve.QueueWait, IdleTimeout: c.Serve.Idle,
+		MaxFunctionStarts: c.Serve.FnStarts, MaxFunctionQueue: c.Serve.FnQueue, QueueWait: c.Serve.QueueWait, IdleTimeout: c.Serve.Idle, Reserve: c.Serve.Reserve,
 	}, worker.Default()
 	if got.MaxSandboxes != want.MaxSandboxes || got.MaxStarts != want.MaxStarts || got.MaxQueue != want.MaxQueue ||
 		got.MaxFunctionStarts != want.MaxFunctionStarts || got.MaxFunctionQueue != want.MaxFunctionQueue || got.QueueWait != want.QueueWait ||
-		got.IdleTimeout != want.IdleTimeout {
+		got.IdleTimeout != want.IdleTimeout || got.Reserve != want.Reserve {
 		t.Errorf("flags %+v\nworker %+v", got, want)
 	}
 }

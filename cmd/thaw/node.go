@@ -71,7 +71,9 @@ type node struct {
 	control  *control.Control
 	metrics  *metrics
 	traces   *traces
-	pools    []*fair.Pool // that tenants share, complete before anything is served
+	tenants  tenants
+	pools    []*fair.Pool          // that tenants share, complete before anything is served
+	usages   []func() []fair.Usage // likewise
 
 	doors  doors
 	bodies *spool.Store // of requests, until they have come
@@ -184,6 +186,9 @@ func (n *node) openStores(ctx context.Context) error {
 		_, err = n.accounts.Create(ctx, "default")
 	}
 	if err != nil {
+		return err
+	}
+	if err := n.weighTenants(ctx); err != nil {
 		return err
 	}
 	n.logs, err = logs.Open(filepath.Join(n.cmd.Data, "logs"), logs.DefaultLimits())

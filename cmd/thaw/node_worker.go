@@ -9,6 +9,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"thaw.dev/thaw"
 	"thaw.dev/thaw/invoke/api"
 	"thaw.dev/thaw/invoke/control"
 	"thaw.dev/thaw/invoke/sandbox"
@@ -89,6 +90,9 @@ func (n *node) openWorker(context.Context) error {
 	config.MaxSandboxes, config.MaxStarts, config.MaxFunctionStarts = n.cmd.Sandboxes, n.cmd.Starts, n.cmd.FnStarts
 	config.MaxQueue, config.MaxFunctionQueue, config.QueueWait = n.cmd.Queue, n.cmd.FnQueue, n.cmd.QueueWait
 	config.MemoryBytes = int64(n.cmd.memoryMB()) << 20
+	config.Reserve = n.cmd.Reserve
+	config.Weights = func() int { return int(n.tenants.weights.Load()) }
+	config.Weight = func(t thaw.TenantID) int { return n.tenants.named[t] }
 	config.Observe = func(o worker.Observation) {
 		n.metrics.observe(o)
 		n.traces.observe(o)
@@ -107,6 +111,7 @@ func (n *node) openWorker(context.Context) error {
 		return err
 	}
 	n.share(n.worker.Pools()...)
+	n.shareAll(n.worker.Usages)
 	n.onClose(func(ctx context.Context) error {
 		drain, cancel := context.WithTimeout(ctx, n.cmd.DrainTime)
 		defer cancel()
@@ -148,6 +153,9 @@ func (i invoker) Invoke(ctx context.Context, t control.Target, r api.Request) (*
 	if short, ok := errors.AsType[*sandbox.TmpShortError](err); ok {
 		// The owner can mend it: ask for less, or have the operator make room.
 		err = errors.Join(&control.Problem{Type: control.Unavailable, Message: short.Error()}, err)
+	}
+	if refused, ok := errors.AsType[*worker.Refusal](err); ok {
+		err = errors.Join(&control.Problem{Type: control.TooManyRequests, Message: "Rate Exceeded. " + refused.Why}, err)
 	}
 	if err != nil {
 		return nil, err

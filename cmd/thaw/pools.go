@@ -11,6 +11,9 @@ import (
 // share has pools told in the metrics. Everything that tenants share is one.
 func (n *node) share(pools ...*fair.Pool) { n.pools = append(n.pools, pools...) }
 
+// shareAll is share for what is no [fair.Pool] and told in one go.
+func (n *node) shareAll(usages func() []fair.Usage) { n.usages = append(n.usages, usages) }
+
 // poolCollector reads the pools at each scrape.
 type poolCollector struct{ node *node }
 
@@ -33,8 +36,14 @@ func (c *poolCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect reads the pools.
 func (c *poolCollector) Collect(ch chan<- prometheus.Metric) {
+	var all []fair.Usage
 	for _, p := range c.node.pools {
-		u := p.Usage()
+		all = append(all, p.Usage())
+	}
+	for _, usages := range c.node.usages {
+		all = append(all, usages()...)
+	}
+	for _, u := range all {
 		for d, v := range map[*prometheus.Desc]float64{
 			poolSize: float64(u.Size), poolHeld: float64(u.Held), poolOwners: float64(u.Owners),
 			poolWaiting: float64(u.Waiting), poolLongest: u.LongestWaiter.Seconds(),

@@ -29,6 +29,8 @@ type serveCmd struct {
 
 	originFlags
 
+	shareFlags
+
 	MemoryMB      int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
 	Sandboxes     int           `help:"Sandboxes at once, idle ones included." default:"256"`
 	Starts        int           `help:"Cold starts at once; further invocations wait." default:"16"`

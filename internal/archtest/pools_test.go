@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// poolNames finds the pools that the code makes.
-var poolNames = regexp.MustCompile(`(?:fair|door)\.Options\{\s*Name:\s+"([a-z0-9-]+)"`)
+// poolNames finds the pools that the code makes, and what it tells of as one.
+var poolNames = regexp.MustCompile(`(?:fair\.Options|fair\.Usage|door\.Options)\{\s*Name:\s+"([a-z0-9-]+)"`)
 
 // TestThreatModelNamesEachPool: the table of docs/threat-model.md has a row for
 // each pool that tenants share, and no other; and each pool is in the metrics.

@@ -19,6 +19,7 @@ const (
 	ResourceConflict   ProblemType = "ResourceConflictException"
 	PreconditionFailed ProblemType = "PreconditionFailedException"
 	AccessDenied       ProblemType = "AccessDeniedException"
+	TooManyRequests    ProblemType = "TooManyRequestsException"
 	Unavailable        ProblemType = "ServiceUnavailableException"
 )
 

@@ -79,3 +79,24 @@ func measureWith(b *testing.B, between, once func()) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
+
+// BenchmarkPool is what the pool takes of a warm invocation.
+func BenchmarkPool(b *testing.B) {
+	p, _ := testPool(nil)
+	s, err := p.acquire(b.Context(), keyOf("f"), 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p.begun(s)
+	p.release(s)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := p.acquire(b.Context(), keyOf("f"), 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = s.wake(time.Second)
+		p.answered(s)
+		p.release(s)
+	}
+}

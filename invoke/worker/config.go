@@ -65,6 +65,15 @@ type Config struct {
 	MaxFunctionStarts int
 	MaxFunctionQueue  int
 
+	// Reserve is the percentage of sandboxes, memory, starts and the queue that is
+	// left free for tenants that use little of it, in parts by their weights. The
+	// functions are called often and under a lock.
+	Reserve int
+	Weights func() int              // the sum of all tenants' weights; nil is one tenant
+	Weight  func(thaw.TenantID) int // of one; nil is 1
+
+	Patience time.Duration // how long a start that does not fit is passed by those that do
+
 	AttachTimeout time.Duration // to bring an image to this host
 
 	QueueWait   time.Duration // then an invocation that waits is throttled
@@ -87,6 +96,9 @@ func Default() Config {
 		MaxFunctionStarts: 8,
 		MaxFunctionQueue:  500,
 
+		Reserve:  25,
+		Patience: time.Second,
+
 		AttachTimeout: 30 * time.Second,
 		QueueWait:     3 * time.Second,
 		FinishWait:    20 * time.Millisecond,
@@ -107,7 +119,9 @@ func (c Config) Validate() error {
 	case c.MaxSandboxes < 1 || c.MaxStarts < 1 || c.MaxQueue < 0 || c.MemoryBytes < 0,
 		c.MaxFunctionStarts < 1 || c.MaxFunctionQueue < 0:
 		return thaw.Errorf(op, thaw.Invalid, "a bound is out of range")
-	case c.QueueWait < 0 || c.FinishWait < 0 || c.FreezeAfter < 0:
+	case c.Reserve < 0 || c.Reserve > 50:
+		return thaw.Errorf(op, thaw.Invalid, "a reserve of %d percent: it is from 0 to 50", c.Reserve)
+	case c.QueueWait < 0 || c.Patience < 0 || c.FinishWait < 0 || c.FreezeAfter < 0:
 		return thaw.Errorf(op, thaw.Invalid, "a wait is negative")
 	case c.AttachTimeout <= 0 || c.IdleTimeout <= 0 || c.InitTimeout <= 0 || c.StopTimeout <= 0:
 		return thaw.Errorf(op, thaw.Invalid, "a timeout is not positive")

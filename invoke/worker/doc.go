@@ -22,6 +22,9 @@
 // each slot that is being stopped and one for each invocation that finishes.
 // Close waits for all of them.
 //
+// Files of the pool: pool.go leases slots and takes them back; queue.go serves
+// who waits; share.go says what each tenant may have; usage.go tells of it.
+//
 // Locks, in this order: pool.mu, slot.freezeMu. Neither is held over a call to
 // a sandbox but freezeMu over Freeze and Thaw, whose order it keeps.
 package worker

@@ -207,7 +207,7 @@ func TestKilledChild(t *testing.T) {
 
 // TestExitAfterAnswer: the answer stands, and the sandbox serves no other.
 func TestExitAfterAnswer(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(c *Config) { c.FreezeAfter = time.Minute }) // or it might be frozen before it exits
 	f := goFunction(t)
 	_, first := w.do(f, ask{Do: "late exit", Code: 1})
 	until(t, "the dead sandbox is stopped", func() bool { return w.Stats().Sandboxes == 0 })

@@ -151,7 +151,7 @@ func TestEviction(t *testing.T) {
 
 // TestIdleSandboxDies: it is noticed without an invocation.
 func TestIdleSandboxDies(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(c *Config) { c.FreezeAfter = time.Minute }) // or it might be frozen before it exits
 	f := goFunction(t)
 	w.do(f, ask{Do: "late exit"})
 	until(t, "it is gone", func() bool { return w.Stats().Sandboxes == 0 && w.released.Load() == 1 })

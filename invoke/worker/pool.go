@@ -3,8 +3,8 @@
 package worker
 
 import (
-	"container/list"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -14,68 +14,82 @@ import (
 )
 
 // pool keeps the slots, their bounds and those who wait for one. It stops
-// nothing itself: what it takes out is handed to discard.
+// nothing itself: what it takes out is handed to discard. Who gets what is said
+// in share.go, in which order those that wait are served in queue.go.
 type pool struct {
 	limits  Config
 	discard func(*slot) // takes over a slot that the pool has forgotten; must not block
 
+	size amount // what there is; no memory is no bound
+
 	mu        sync.Mutex // guards what follows
-	all       map[*slot]struct{}
+	live      map[*slot]struct{}
 	idle      map[key][]*slot // the last is the most recently used
-	lru       *list.List      // of idle slots, the longest idle first
 	finishing map[key]int
-	bytes     int64 // of all
-	idleBytes int64 // of the idle ones
-	starting  int
-	startsOf  map[function]int // of starting, each function's
-	waiters   []*waiter
+	functions map[function]*counts
+	owners    map[thaw.TenantID]*owner
+	all       amount // slots and memory, idle ones included
+	used      amount // without the idle ones
+	lines     map[key]*line
+	arrivals  uint64
+	turns     uint64 // of grants, so that equal owners take turns
 	closed    bool
+
+	tooMany uint64        // invocations that were refused, since too many waited
+	tooLong uint64        // since none became free
+	waited  time.Duration // by all that waited and wait no more
 }
+
+// counts is what a function has under way.
+type counts struct{ starting, waiting int }
 
 func newPool(limits Config, discard func(*slot)) *pool {
 	return &pool{
-		limits:    limits,
-		discard:   discard,
-		all:       map[*slot]struct{}{},
+		limits:  limits,
+		discard: discard,
+		size: amount{slots: int64(limits.MaxSandboxes), memory: limits.MemoryBytes, starts: int64(limits.MaxStarts),
+			places: int64(limits.MaxQueue)},
+		live:      map[*slot]struct{}{},
 		idle:      map[key][]*slot{},
-		lru:       list.New(),
 		finishing: map[key]int{},
-		startsOf:  map[function]int{},
+		functions: map[function]*counts{},
+		owners:    map[thaw.TenantID]*owner{},
+		lines:     map[key]*line{},
 	}
 }
 
-// waiter is an invocation without a slot.
-type waiter struct {
-	key   key
-	bytes int64
-	held  bool // wants no start yet: a slot of its key is about to be free
-	got   chan *slot
+var errStopping = thaw.Errorf("worker: acquire", thaw.Unavailable, "the worker is stopping")
+
+// Refusal says, to the owner of a function, why an invocation of it is
+// [thaw.Throttled].
+type Refusal struct{ Why string }
+
+// Error returns why.
+func (r *Refusal) Error() string { return r.Why }
+
+// refusal is an error that a [Refusal] explains.
+func refusal(format string, args ...any) error {
+	return thaw.Errorf("worker: acquire", thaw.Throttled, "%w", &Refusal{fmt.Sprintf(format, args...)})
 }
 
 // acquire leases a slot of that key: an idle one, or one that the caller must
-// start. Without either it waits, in order of arrival, and is [thaw.Throttled]
-// where too many wait or the wait is too long. A slot that is finishing is
+// start. Without either it waits for its turn, and is [thaw.Throttled] where
+// too many wait or the wait is too long. A slot that is finishing is
 // waited for a moment before another one is started, since its runtime will ask
 // for the next invocation in less time than any start takes.
 func (p *pool) acquire(ctx context.Context, k key, bytes int64) (*slot, error) {
 	p.mu.Lock()
-	w := &waiter{key: k, bytes: bytes, got: make(chan *slot, 1)}
-	w.held = p.finishing[k] > p.heldLocked(k)
-	if s, err := p.admitLocked(w); s != nil || err != nil {
-		p.mu.Unlock()
+	w, s, err := p.admitLocked(k, bytes)
+	p.mu.Unlock()
+	if s != nil || err != nil {
 		return s, err
 	}
-	p.waiters = append(p.waiters, w)
-	p.dispatchLocked() // only those before it who want no start may be in its way
-	p.mu.Unlock()
-
 	if w.held {
 		if s := p.await(ctx, w, p.limits.FinishWait); s != nil {
 			return s, nil
 		}
 		p.mu.Lock()
-		w.held = false
-		p.dispatchLocked()
+		p.unholdLocked(w)
 		p.mu.Unlock()
 	}
 	if s := p.await(ctx, w, p.limits.QueueWait); s != nil {
@@ -84,43 +98,34 @@ func (p *pool) acquire(ctx context.Context, k key, bytes int64) (*slot, error) {
 	return p.giveUp(ctx, w)
 }
 
-// admitLocked serves a new waiter at once, refuses it, or neither.
-func (p *pool) admitLocked(w *waiter) (*slot, error) {
-	const op = "worker: acquire"
+// admitLocked serves an invocation at once, refuses it, or has it wait.
+func (p *pool) admitLocked(k key, bytes int64) (*waiter, *slot, error) {
 	if p.closed {
-		return nil, thaw.Errorf(op, thaw.Unavailable, "the worker is stopping")
+		return nil, nil, errStopping
 	}
-	if p.limits.MemoryBytes > 0 && w.bytes > p.limits.MemoryBytes {
-		return nil, thaw.Errorf(op, thaw.Throttled, "the function's memory exceeds the worker's %d bytes", p.limits.MemoryBytes)
+	o := p.ownerLocked(k.tenant)
+	defer p.forgetLocked(o)
+	if most := p.mostBytes(o); most > 0 && bytes > most {
+		return nil, nil, refusal("the function's memory of %d MB exceeds the %d MB that it may have on this worker", bytes>>20, most>>20)
 	}
-	if s := p.takeIdleLocked(w.key); s != nil {
-		return s, nil
+	if s := p.takeIdleLocked(o, k); s != nil {
+		return nil, s, nil
 	}
-	if !w.held && len(p.waiters) == 0 && p.startsOwnLocked(w.key) && p.mayStartLocked(w.bytes) {
-		return p.reserveLocked(w), nil
+	// Beyond the bounds on waiting it may still have a start at once.
+	full := p.fullLocked(o, k)
+	w := p.enqueueLocked(o, k, bytes)
+	p.dispatchLocked()
+	select {
+	case s := <-w.got:
+		return nil, s, nil
+	default:
 	}
-	if len(p.waiters) >= p.limits.MaxQueue {
-		return nil, thaw.Errorf(op, thaw.Throttled, "%d invocations wait already", len(p.waiters))
+	if full != nil {
+		p.tooMany++
+		p.dequeueLocked(w)
+		return nil, nil, full
 	}
-	own := p.countLocked(func(o *waiter) bool { return o.key.function() == w.key.function() })
-	if own >= p.limits.MaxFunctionQueue {
-		return nil, thaw.Errorf(op, thaw.Throttled, "%d invocations of the function wait already", own)
-	}
-	return nil, nil
-}
-
-func (p *pool) heldLocked(k key) int {
-	return p.countLocked(func(w *waiter) bool { return w.held && w.key == k })
-}
-
-func (p *pool) countLocked(is func(*waiter) bool) int {
-	n := 0
-	for _, w := range p.waiters {
-		if is(w) {
-			n++
-		}
-	}
-	return n
+	return w, nil, nil
 }
 
 // await returns what the waiter got within d, or nil.
@@ -138,32 +143,36 @@ func (p *pool) await(ctx context.Context, w *waiter, d time.Duration) *slot {
 
 // giveUp ends a wait. A slot that arrived in the last moment is used after all.
 func (p *pool) giveUp(ctx context.Context, w *waiter) (*slot, error) {
-	const op = "worker: acquire"
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
 	case s, ok := <-w.got:
 		if !ok {
-			return nil, thaw.Errorf(op, thaw.Unavailable, "the worker is stopping")
+			return nil, errStopping
 		}
 		return s, nil
 	default:
 	}
-	p.waiters = slices.DeleteFunc(p.waiters, func(o *waiter) bool { return o == w })
-	p.dispatchLocked() // those behind may fit where this one did not
+	p.dequeueLocked(w)
+	p.forgetLocked(w.line.owner)
+	p.dispatchLocked() // others may fit where this one did not
 	if err := ctx.Err(); err != nil {
-		return nil, thaw.Wrap(op, err)
+		return nil, thaw.Wrap("worker: acquire", err)
 	}
-	return nil, thaw.Errorf(op, thaw.Throttled, "no sandbox became free within %v", p.limits.QueueWait)
+	p.tooLong++
+	return nil, refusal("no sandbox became free within %v", p.limits.QueueWait)
 }
 
-// takeIdleLocked leases the most recently used idle slot of a key, or nil.
-func (p *pool) takeIdleLocked(k key) *slot {
+// takeIdleLocked leases the most recently used idle slot of a key, or returns nil.
+func (p *pool) takeIdleLocked(o *owner, k key) *slot {
 	stack := p.idle[k]
 	if len(stack) == 0 {
 		return nil
 	}
 	s := stack[len(stack)-1]
+	if !p.mayUseLocked(o, s.size) {
+		return nil
+	}
 	p.unidleLocked(s)
 	return s
 }
@@ -171,8 +180,9 @@ func (p *pool) takeIdleLocked(k key) *slot {
 // unidleLocked takes a slot out of the idle ones.
 func (p *pool) unidleLocked(s *slot) {
 	s.idle = false
-	p.idleBytes -= s.bytes
-	p.lru.Remove(s.lru)
+	p.used.add(s.size)
+	s.owner.used.add(s.size)
+	s.owner.idle.Remove(s.lru)
 	stack := slices.DeleteFunc(p.idle[s.key], func(o *slot) bool { return o == s })
 	if len(stack) == 0 {
 		delete(p.idle, s.key)
@@ -181,84 +191,52 @@ func (p *pool) unidleLocked(s *slot) {
 	p.idle[s.key] = stack
 }
 
-// startsOwnLocked reports whether the function may have one more start by its
-// own bound.
-func (p *pool) startsOwnLocked(k key) bool {
-	return p.startsOf[k.function()] < p.limits.MaxFunctionStarts
-}
-
-// mayStartLocked reports whether a sandbox of that size may be started now, and
-// makes room for it by giving up the longest idle ones.
-func (p *pool) mayStartLocked(bytes int64) bool {
-	if p.starting >= p.limits.MaxStarts || !p.fitsLocked(bytes, p.lru.Len(), p.idleBytes) {
-		return false
-	}
-	for !p.fitsLocked(bytes, 0, 0) {
-		p.dropIdleLocked(p.lru.Front().Value.(*slot))
-	}
-	return true
-}
-
-// fitsLocked reports whether one more sandbox of that size is within the bounds
-// once so many idle ones of so many bytes are gone.
-func (p *pool) fitsLocked(bytes int64, gone int, goneBytes int64) bool {
-	return len(p.all)-gone < p.limits.MaxSandboxes &&
-		(p.limits.MemoryBytes == 0 || p.bytes-goneBytes+bytes <= p.limits.MemoryBytes)
-}
-
 // reserveLocked leases a slot that the caller must start.
-func (p *pool) reserveLocked(w *waiter) *slot {
-	s := &slot{key: w.key, bytes: w.bytes}
-	p.all[s] = struct{}{}
-	p.bytes += s.bytes
-	p.starting++
-	p.startsOf[w.key.function()]++
+func (p *pool) reserveLocked(l *line) *slot {
+	o := l.owner
+	s := &slot{key: l.key, size: l.size, owner: o, starting: true}
+	p.live[s] = struct{}{}
+	for _, a := range []*amount{&p.all, &p.used, &o.all, &o.used} {
+		a.add(s.size)
+	}
+	p.used[starts]++
+	o.used[starts]++
+	p.countsLocked(l.key.function()).starting++
+	p.turns++
+	o.turn = p.turns
 	return s
 }
 
-// dropIdleLocked forgets an idle slot and has it stopped.
+// dropIdleLocked removes an idle slot and has it stopped.
 func (p *pool) dropIdleLocked(s *slot) {
 	p.unidleLocked(s)
-	p.forgetLocked(s)
+	p.removeLocked(s)
+}
+
+// removeLocked forgets a slot that is not idle, and has it stopped.
+func (p *pool) removeLocked(s *slot) {
+	delete(p.live, s)
+	for _, a := range []*amount{&p.all, &p.used, &s.owner.all, &s.owner.used} {
+		a.take(s.size)
+	}
+	p.forgetLocked(s.owner)
 	p.discard(s)
 }
 
-func (p *pool) forgetLocked(s *slot) {
-	delete(p.all, s)
-	p.bytes -= s.bytes
-}
-
-// dispatchLocked serves those who wait, in their order. Where one can't start
-// a sandbox, those behind it don't either, or it would wait for ever; a slot
-// of their own key they may have. One that its own function's starts are in the
-// way of holds nobody up.
-func (p *pool) dispatchLocked() {
-	blocked := false
-	p.waiters = slices.DeleteFunc(p.waiters, func(w *waiter) bool {
-		s := p.takeIdleLocked(w.key)
-		if s == nil && !w.held && !blocked && p.startsOwnLocked(w.key) {
-			if p.mayStartLocked(w.bytes) {
-				s = p.reserveLocked(w)
-			} else {
-				blocked = true
-			}
-		}
-		if s != nil {
-			w.got <- s
-		}
-		return s != nil
-	})
-}
-
-// begun says that a reserved slot's start is over, well or not.
+// begun says that a reserved slot's start is over, well or not, or takes so
+// long that others must not wait for it. A second call does nothing.
 func (p *pool) begun(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.starting--
-	f := s.key.function()
-	if p.startsOf[f]--; p.startsOf[f] == 0 {
-		delete(p.startsOf, f)
+	if !s.starting {
+		return
 	}
+	s.starting = false
+	p.used[starts]--
+	s.owner.used[starts]--
+	f := s.key.function()
+	p.countsLocked(f).starting--
+	p.uncountLocked(f)
 	p.dispatchLocked()
 }
 
@@ -288,15 +266,15 @@ func (p *pool) release(s *slot) {
 	defer p.mu.Unlock()
 	p.unleaseLocked(s)
 	if s.retired || p.closed {
-		p.forgetLocked(s)
-		p.discard(s)
+		p.removeLocked(s)
 		p.dispatchLocked()
 		return
 	}
 	s.idle, s.idleSince = true, time.Now()
-	p.idleBytes += s.bytes
+	p.used.take(s.size)
+	s.owner.used.take(s.size)
 	p.idle[s.key] = append(p.idle[s.key], s)
-	s.lru = p.lru.PushBack(s)
+	s.lru = s.owner.idle.PushBack(s)
 	p.dispatchLocked()
 	if s.idle {
 		s.rest(p.limits.FreezeAfter, p.limits.StopTimeout)
@@ -308,8 +286,7 @@ func (p *pool) drop(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unleaseLocked(s)
-	p.forgetLocked(s)
-	p.discard(s)
+	p.removeLocked(s)
 	p.dispatchLocked()
 }
 
@@ -329,7 +306,7 @@ func (p *pool) died(s *slot, box sandbox.Sandbox) {
 func (p *pool) retire(tenant thaw.TenantID, name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s := range p.all {
+	for s := range p.live {
 		if s.key.tenant != tenant || s.key.name != name {
 			continue
 		}
@@ -346,13 +323,16 @@ func (p *pool) retire(tenant thaw.TenantID, name string) {
 func (p *pool) reap(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for e := p.lru.Front(); e != nil; e = p.lru.Front() {
-		s := e.Value.(*slot)
-		if now.Sub(s.idleSince) < p.limits.IdleTimeout {
-			return
+	for _, o := range p.owners {
+		for e := o.idle.Front(); e != nil; e = o.idle.Front() {
+			s := e.Value.(*slot)
+			if now.Sub(s.idleSince) < p.limits.IdleTimeout {
+				break
+			}
+			p.dropIdleLocked(s)
 		}
-		p.dropIdleLocked(s)
 	}
+	p.dispatchLocked() // the shares of those that are left have grown
 }
 
 // close refuses whoever comes and whoever waits, and stops the idle slots.
@@ -360,32 +340,10 @@ func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for _, w := range p.waiters {
-		close(w.got)
-	}
-	p.waiters = nil
-	for e := p.lru.Front(); e != nil; e = p.lru.Front() {
-		p.dropIdleLocked(e.Value.(*slot))
-	}
-}
-
-// Stats counts a worker's sandboxes.
-type Stats struct {
-	Sandboxes int   // alive or starting
-	Idle      int   // of them
-	Starting  int   // of them
-	Waiting   int   // invocations without one
-	Bytes     int64 // sum of their functions' memory sizes
-}
-
-func (p *pool) stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return Stats{
-		Sandboxes: len(p.all),
-		Idle:      p.lru.Len(),
-		Starting:  p.starting,
-		Waiting:   len(p.waiters),
-		Bytes:     p.bytes,
+	p.hangUpLocked()
+	for _, o := range p.owners {
+		for e := o.idle.Front(); e != nil; e = o.idle.Front() {
+			p.dropIdleLocked(e.Value.(*slot))
+		}
 	}
 }

@@ -4,6 +4,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,32 +134,37 @@ func TestPoolStartsAfterTheFinishWait(t *testing.T) {
 	})
 }
 
-// TestPoolKeepsTheOrder: one that is too large to start now is not overtaken by
-// starts behind it, but by whoever finds a slot of its own.
-func TestPoolKeepsTheOrder(t *testing.T) {
+// TestPoolPassesWhatDoesNotFit: one that is too large to start now is passed by
+// those that fit, but not for ever, and always by whoever finds a slot of its own.
+func TestPoolPassesWhatDoesNotFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := testPool(func(c *Config) { c.MaxSandboxes, c.MemoryBytes = 10, 100 })
+		p, _ := testPool(func(c *Config) {
+			c.MaxSandboxes, c.MemoryBytes, c.MaxStarts, c.QueueWait, c.Patience = 10, 100, 10, time.Hour, time.Minute
+		})
 		a := mustTake(t, p, "a", 60)
 		b := mustTake(t, p, "b", 20)
-		p.begun(a)
-		p.begun(b)
 		large := acquireSoon(t.Context(), p, "large", 80)
-		small := acquireSoon(t.Context(), p, "small", 10)
+		small := <-acquireSoon(t.Context(), p, "small", 10)
+		if small.s == nil {
+			t.Fatalf("%+v", small)
+		}
+		time.Sleep(time.Minute)
+		late := acquireSoon(t.Context(), p, "late", 10)
 		own := acquireSoon(t.Context(), p, "b", 20)
-		waits(t, large)
-		waits(t, small)
+		waits(t, late)
 		p.release(b)
 		if got := <-own; got.s != b {
 			t.Fatalf("%+v", got)
 		}
-		waits(t, small)
+		p.drop(small.s)
+		waits(t, late)
 		p.release(a) // idle now: evicted for the large one
 		if got := <-large; got.s == nil {
 			t.Fatalf("%+v", got)
 		}
-		waits(t, small) // 20 and 80 are taken
+		waits(t, late) // 20 and 80 are taken
 		p.drop(b)
-		if got := <-small; got.s == nil {
+		if got := <-late; got.s == nil {
 			t.Fatalf("%+v", got)
 		}
 		p.close()
@@ -168,7 +174,7 @@ func TestPoolKeepsTheOrder(t *testing.T) {
 // TestPoolGivesUp: a waiter that leaves lets those behind it through.
 func TestPoolGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := testPool(func(c *Config) { c.MaxSandboxes, c.MemoryBytes = 10, 100 })
+		p, _ := testPool(func(c *Config) { c.MaxSandboxes, c.MemoryBytes, c.MaxStarts, c.Patience = 10, 100, 10, 0 })
 		a := mustTake(t, p, "a", 60)
 		p.begun(a)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -183,7 +189,8 @@ func TestPoolGivesUp(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 		begin := time.Now()
-		if got := <-acquireSoon(t.Context(), p, "large", 80); thaw.KindOf(got.err) != thaw.Throttled || time.Since(begin) != time.Second {
+		got := <-acquireSoon(t.Context(), p, "large", 80)
+		if _, told := errors.AsType[*Refusal](got.err); !told || thaw.KindOf(got.err) != thaw.Throttled || time.Since(begin) != time.Second {
 			t.Fatalf("%+v after %v", got, time.Since(begin))
 		}
 		if s := p.stats(); s.Waiting != 0 {
@@ -234,8 +241,8 @@ func TestPoolBoundsAFunctionsStarts(t *testing.T) {
 		if got := <-own; got.s == nil || got.s == a {
 			t.Fatalf("%+v", got)
 		}
-		if n := p.startsOf[keyOf("f").function()]; n != 1 {
-			t.Fatalf("%d starts counted", n)
+		if n := p.functions[keyOf("f").function()]; n.starting != 1 || n.waiting != 0 {
+			t.Fatalf("%+v counted", n)
 		}
 	})
 }

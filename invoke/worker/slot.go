@@ -20,8 +20,8 @@ const peakEvery = 100 * time.Millisecond
 // slot is one sandbox, or the leave to start one. Whoever leased it from the
 // pool owns the fields in the first group; the pool owns the second.
 type slot struct {
-	key   key
-	bytes int64
+	key  key
+	size amount
 
 	root    Root
 	log     *logs.Writer
@@ -34,7 +34,9 @@ type slot struct {
 	boosted bool  // the CPU limit of init is still off
 	oom     int64 // OOM kills that were told, or were before this invocation
 
-	// guarded by pool.mu
+	// guarded by pool.mu, but the owner, which stays
+	owner     *owner
+	starting  bool
 	idle      bool
 	finishing bool
 	retired   bool

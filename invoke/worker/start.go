@@ -34,6 +34,8 @@ func (in *invocation) start(s *slot) (*failure, error) {
 	}
 	in.result.Timings.Init = time.Since(begin)
 	in.handed = time.Now()
+	// The function's timeout may be long: what others wait for is not held for all of it.
+	defer time.AfterFunc(in.worker.cfg.InitTimeout, func() { in.worker.pool.begun(s) }).Stop()
 	fail, err = s.excuse(in.boot(s, in.f.Timeout))
 	if err == nil && fail != nil {
 		if s.api != nil && fail.hint == "" {

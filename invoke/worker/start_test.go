@@ -4,6 +4,7 @@ package worker
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"path/filepath"
 	"regexp"
@@ -78,6 +79,37 @@ func TestInitTimesOutTwice(t *testing.T) {
 	}
 	if w.launcher.alive != 0 {
 		t.Fatal("a sandbox runs after the timeout")
+	}
+}
+
+// TestSlowInitHoldsNoStart: a second try, which may take as long as the function's
+// timeout, leaves its start to others once it takes longer than an init may.
+func TestSlowInitHoldsNoStart(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.InitTimeout, c.MaxStarts, c.QueueWait = 300*time.Millisecond, 1, time.Minute })
+	slow := goFunction(t)
+	slow.Name, slow.Timeout = "slow", time.Hour
+	slow.Env = map[string]string{"INIT_SLOW": "1"}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.Invoke(context.Background(), slow, Request{})
+		ended <- err
+	}()
+	until(t, "it starts", func() bool { return w.Stats().Starting == 1 })
+	if res, _ := w.do(goFunction(t), ask{}); !res.ColdStart {
+		t.Fatal("not cold")
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("the slow one ended: %v", err)
+	default:
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.Close(gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; thaw.KindOf(err) != thaw.Unavailable {
+		t.Fatal(err)
 	}
 }
 

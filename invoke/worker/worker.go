@@ -111,6 +111,9 @@ func (w *Worker) Stats() Stats { return w.pool.stats() }
 // Pools returns what the functions of tenants share here beside sandboxes.
 func (w *Worker) Pools() []*fair.Pool { return []*fair.Pool{w.answers} }
 
+// Usages tells what tenants share here: starts, sandboxes, memory and the queue.
+func (w *Worker) Usages() []fair.Usage { return w.pool.usages() }
+
 // Close refuses new invocations and waits for the running ones until ctx ends;
 // what then still runs is stopped, and its caller told [thaw.Unavailable]. It
 // returns once every sandbox is stopped. A second call does the same.
