@@ -91,9 +91,6 @@ func (c *container) make(ctx context.Context, spec sandbox.Spec, order wire.Star
 		return err
 	}
 	defer c.root.Close()
-	if c.group, err = c.l.groups.Make(c.id); err != nil {
-		return err
-	}
 	if c.tmp, err = pid1.TakeTmp(c.l.config.Tmp, spec); err != nil {
 		return err
 	}
@@ -125,7 +122,7 @@ func (c *container) run() error {
 // command starts the runtime with a command.
 func (l *Launcher) command(files []*os.File, log string, command ...string) (process *os.Process, err error) {
 	err = l.enclave.do(func() (err error) {
-		process, err = os.StartProcess(l.runtime.path, l.runtime.args(log, command...), &os.ProcAttr{
+		process, err = os.StartProcess(l.runtime.executable(), l.runtime.args(log, command...), &os.ProcAttr{
 			Dir: "/", Env: environ(), Files: files, Sys: l.groups.Born(&syscall.SysProcAttr{Setsid: true}),
 		})
 		return err
@@ -168,9 +165,7 @@ func (c *container) ready(ctx context.Context, spec sandbox.Spec) error {
 // It works on one that was made in part.
 func (c *container) release(ctx context.Context) error {
 	var errs []error
-	if c.group != nil {
-		errs = append(errs, c.group.Kill(ctx))
-	}
+	errs = append(errs, c.group.Kill(ctx))
 	c.control.Close()
 	if c.runtime != nil {
 		_, _ = c.runtime.Wait() // its container is gone
@@ -181,15 +176,12 @@ func (c *container) release(ctx context.Context) error {
 	if c.l.runtime.knows(c.id) {
 		errs = append(errs, c.delete())
 	}
-	if c.group != nil {
-		errs = append(errs, c.group.Remove(ctx))
-	}
 	errs = append(errs, c.l.enclave.detach(c.id), os.RemoveAll(c.bundle))
 	if c.tmp != nil {
 		c.tmp.Release()
 	}
 	c.l.machine.Give(c.cpus)
-	return errors.Join(append(errs, c.holder.release(c.l))...)
+	return errors.Join(append(errs, c.holder.release(ctx, c.l))...)
 }
 
 // delete has the runtime forget a container that it did not itself remove: the

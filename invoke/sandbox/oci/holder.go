@@ -10,14 +10,18 @@ import (
 	"syscall"
 
 	"thaw.dev/thaw/invoke/sandbox"
+	"thaw.dev/thaw/invoke/sandbox/cgroup"
 	"thaw.dev/thaw/invoke/sandbox/network"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 )
 
-// holder is a slot with a user and a network namespace, and the sockets in
-// there, for a container that is to come. It belongs to one goroutine at a time.
+// holder is a slot with what need not wait for a container's root: its control
+// groups, a user and a network namespace, and the sockets in there. It belongs to
+// one goroutine at a time.
 type holder struct {
 	slot      int
+	id        string
+	group     *cgroup.Group
 	user, net *os.File // the namespaces. They need no process
 	inside    pid1.Inside
 	lease     *network.Lease // nil without NAT
@@ -39,12 +43,17 @@ func (l *Launcher) hold(ctx context.Context, kind sandbox.Network) (_ *holder, e
 	if err != nil {
 		return nil, err
 	}
-	h := &holder{slot: slot}
+	h := &holder{slot: slot, id: fmt.Sprintf("oci-%d", slot)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, h.release(l))
+			releaseCtx, cancel := pid1.Background()
+			defer cancel()
+			err = errors.Join(err, h.release(releaseCtx, l))
 		}
 	}()
+	if h.group, err = l.groups.Make(h.id); err != nil {
+		return h, err
+	}
 	if err := l.unshare(ctx, h); err != nil || kind != sandbox.NetworkNAT {
 		return h, err
 	}
@@ -101,14 +110,17 @@ func (h *holder) let() {
 	h.user, h.net = nil, nil
 }
 
-// release gives everything back.
-func (h *holder) release(l *Launcher) error {
+// release gives everything back. No process may be in the groups.
+func (h *holder) release(ctx context.Context, l *Launcher) error {
 	h.let()
 	h.inside.Close()
-	var err error
+	var errs []error
 	if h.lease != nil {
-		err = h.lease.Release()
+		errs = append(errs, h.lease.Release())
+	}
+	if h.group != nil {
+		errs = append(errs, h.group.Remove(ctx))
 	}
 	l.slots.Give(h.slot)
-	return err
+	return errors.Join(errs...)
 }

@@ -165,8 +165,7 @@ func (l *Launcher) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 	if err != nil {
 		return nil, thaw.Wrap("oci: start "+spec.ID, err)
 	}
-	id := fmt.Sprintf("oci-%d", h.slot)
-	c := &container{l: l, id: id, holder: h, bundle: filepath.Join(l.dir, "bundles", id)}
+	c := &container{l: l, id: h.id, holder: h, group: h.group, bundle: filepath.Join(l.dir, "bundles", h.id)}
 	s, err := c.start(ctx, spec)
 	if err != nil {
 		releaseCtx, cancel := pid1.Background()
@@ -183,7 +182,7 @@ func (l *Launcher) Close(ctx context.Context) error {
 	}
 	var errs []error
 	for _, h := range l.ahead.Close() {
-		errs = append(errs, h.release(l))
+		errs = append(errs, h.release(ctx, l))
 	}
 	errs = append(errs, l.set.Stop(ctx))
 	if err := errors.Join(errs...); err != nil {
@@ -197,7 +196,7 @@ func (l *Launcher) closeFiles(ctx context.Context) error {
 	if l.enclave != nil {
 		l.enclave.close()
 	}
-	for _, f := range []*os.File{l.program, l.null} {
+	for _, f := range []*os.File{l.program, l.null, l.runtime.sealed()} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

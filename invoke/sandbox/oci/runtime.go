@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/invoke/sandbox/pid1"
 )
 
 // program is an OCI runtime's program. Its commands are those that crun and
@@ -21,6 +22,24 @@ type program struct {
 	path  string
 	state string // folder of the runtime's own state
 	crun  bool
+	copy  *os.File // of the program, sealed in memory; nil if it runs from path
+}
+
+// executable is what to execute. A copy that nobody can change spares crun the
+// making of one, and executing itself again, at each start.
+func (r *program) executable() string {
+	if r.copy == nil {
+		return r.path
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", r.copy.Fd())
+}
+
+// sealed is the copy, of a runtime that was found and has one, or nil.
+func (r *program) sealed() *os.File {
+	if r == nil {
+		return nil
+	}
+	return r.copy
 }
 
 // findRuntime looks for the program and asks what it is.
@@ -40,7 +59,16 @@ func findRuntime(ctx context.Context, name, state string) (*program, error) {
 	if err != nil {
 		return nil, thaw.Errorf(op, thaw.Unavailable, "%s --version: %w", path, err)
 	}
-	return &program{path: path, state: state, crun: bytes.HasPrefix(text, []byte("crun"))}, nil
+	r := &program{path: path, state: state, crun: bytes.HasPrefix(text, []byte("crun"))}
+	if !r.crun {
+		return r, nil
+	}
+	binary, err := os.ReadFile(path)
+	if err != nil || !bytes.HasPrefix(binary, []byte("\x7fELF")) { // a script must be found by its path
+		return r, thaw.Wrap(op, err)
+	}
+	r.copy, err = pid1.Seal(binary)
+	return r, err
 }
 
 // args returns the arguments of a command, after those that every one has.
