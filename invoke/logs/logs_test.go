@@ -115,6 +115,22 @@ func TestRateIsBoundedAndTold(t *testing.T) {
 		"[thaw] 2010 bytes of log were dropped: the function printed more than 1 bytes a second", "END")
 }
 
+// TestLinesCountTheirTime: lines of one character take no more of the file than
+// others may.
+func TestLinesCountTheirTime(t *testing.T) {
+	l := DefaultLimits()
+	l.BurstBytes, l.BytesPerSecond = 1000, 1
+	s, w := create(t, l)
+	for range 500 {
+		fmt.Fprint(w, "x\n")
+	}
+	w.Flush()
+	got := texts(t, s, ReadOptions{})
+	if stored := len(got) * (stampBytes + len("x\n")); stored > 1000 || stored < 900 {
+		t.Errorf("%d lines, which take %d bytes of 1,000", len(got), stored)
+	}
+}
+
 // TestFileFollows: what is logged reaches the file by itself, a second time
 // too, and at once where there is much of it.
 func TestFileFollows(t *testing.T) {

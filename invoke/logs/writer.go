@@ -26,6 +26,10 @@ const (
 // timeLayout is a fixed 24 characters in UTC.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
+// stampBytes stand before each line. They count as printed: else lines of one
+// character would cost the host many times what their function may print.
+const stampBytes = len(timeLayout) + 1
+
 // Writer is one sandbox's stream. It is safe for concurrent use: a sandbox's
 // output and the platform's lines meet in it. It never fails and never waits
 // for more than a write to the page cache; what a full disk doesn't take is
@@ -58,7 +62,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := len(p)
-	if !w.admit(now, int64(n)) {
+	if !w.admit(now, int64(n+bytes.Count(p, []byte{'\n'})*stampBytes)) {
 		w.endLine(now) // what follows the gap is no part of it
 		w.dropped += int64(n)
 		return n, nil
