@@ -26,6 +26,10 @@ func (g guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.handler.ServeHTTP(w, r)
 		return
 	}
+	if r.ProtoMajor != 1 { // net/http passes on the preface of HTTP/2
+		http.Error(w, "this server speaks HTTP/1.1", http.StatusHTTPVersionNotSupported)
+		return
+	}
 	c.whole.Store(true) // also where it came with the one before
 	if r.Body == nil || r.Body == http.NoBody {
 		c.door.work(c, true)

@@ -247,6 +247,27 @@ func TestHeaderBounds(t *testing.T) {
 	}
 }
 
+// TestHTTP2IsNotSpoken: its preface, which needs no TLS, is refused, and no frame
+// after it is read.
+func TestHTTP2IsNotSpoken(t *testing.T) {
+	_, to := serve(t, Options{Connections: 16, PerAddress: 16}, func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 1 {
+			t.Error("it was served")
+		}
+	})
+	c := dial(t, "127.0.0.1", to)
+	if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.status(); got != http.StatusHTTPVersionNotSupported {
+		t.Errorf("status %d", got)
+	}
+	c.ended()
+	if got := dial(t, "127.0.0.1", to).ask("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nX-Any: 1\r\n"); got == http.StatusSwitchingProtocols {
+		t.Errorf("it was upgraded")
+	}
+}
+
 // TestAddresses: clients are counted by what one client has one of.
 func TestAddresses(t *testing.T) {
 	for address, want := range map[string]string{

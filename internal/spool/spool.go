@@ -7,6 +7,7 @@ package spool
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"hash"
 	"io"
@@ -25,6 +26,10 @@ const (
 	// stepBytes is how much of the pool a body takes at once, as it comes.
 	stepBytes = 1 << 20
 
+	// writers bounds the writes to files at once: each takes a thread while the
+	// disk is slow, and a process has only so many.
+	writers = 64
+
 	copyBytes = 16 << 10 // also what a slow client takes
 )
 
@@ -32,16 +37,18 @@ const (
 type Store struct {
 	dir  string
 	pool *fair.Pool // of bytes in files
+	disk *fair.Pool // of writes to files
 }
 
 // New returns a store that puts its files in the folder dir, which it makes, and
 // at most size bytes of all bodies together. It does no I/O.
 func New(dir string, size int64) *Store {
-	return &Store{dir: dir, pool: fair.New(fair.Options{Name: "bodies", Size: size, KeepFree: true})}
+	return &Store{dir: dir, pool: fair.New(fair.Options{Name: "bodies", Size: size, KeepFree: true}),
+		disk: fair.New(fair.Options{Name: "body-writes", Size: writers, KeepFree: true})}
 }
 
 // Pools returns what owners share here.
-func (s *Store) Pools() []*fair.Pool { return []*fair.Pool{s.pool} }
+func (s *Store) Pools() []*fair.Pool { return []*fair.Pool{s.pool, s.disk} }
 
 // Take reads a body to its end, for an owner: a tenant, or where a body comes
 // from whose signature was not verified yet. What is read goes into sum as well,
@@ -120,6 +127,11 @@ func (s *Store) write(b *Body, owner string, p []byte) error {
 		}
 		b.releases = append(b.releases, release)
 	}
+	done, err := s.disk.Acquire(context.Background(), owner, 1) // a write always ends
+	if err != nil {
+		return err
+	}
+	defer done()
 	n, err := b.file.Write(p)
 	b.size += int64(n)
 	return thaw.Wrap("take a body in", err)
