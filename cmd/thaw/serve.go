@@ -83,6 +83,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if c.TmpDisk < 1 {
 		return thaw.Errorf("serve", thaw.Invalid, "--tmp-disk %d: it is not a positive number of MB", c.TmpDisk)
 	}
+	c.raiseTables("/proc/sys", log)
 	undo, err := makeDataFolder(c.Data)
 	if err != nil {
 		return err

@@ -116,6 +116,9 @@ func Open(ctx context.Context, instance string) (*Parent, error) {
 	if err := p.clearOthers(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.keepPids(); err != nil {
+		return nil, thaw.Wrap("cgroup: open "+instance, err)
+	}
 	return p, p.makeOutside(mounts)
 }
 
@@ -176,7 +179,7 @@ func (p *Parent) Make(id string) (*Group, error) {
 		return nil, thaw.Wrap("cgroup: make "+id, err)
 	}
 	if h, ok := p.h.(*v1); ok {
-		if err := h.denyDevices(g.rel); err != nil {
+		if err := errors.Join(h.denyDevices(g.rel), h.limitSockets(g.rel, leastSockets)); err != nil {
 			_ = rmdirs(p.h.dirs(g.rel))
 			return nil, thaw.Wrap("cgroup: make "+id, err)
 		}

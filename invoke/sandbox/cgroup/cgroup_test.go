@@ -422,3 +422,38 @@ func TestSetIsInherited(t *testing.T) {
 		}
 	}
 }
+
+// TestKeepsPids: sandboxes together can't have all process ids of the host.
+func TestKeepsPids(t *testing.T) {
+	p := parents(t)
+	for kind, parent := range p {
+		if kind == "v2-core" {
+			continue // without controllers
+		}
+		dir := ""
+		for _, d := range parent.h.dirs(folder) {
+			if _, err := os.Stat(filepath.Join(d, "pids.max")); err == nil {
+				dir = d
+			}
+		}
+		most, err := mostPids("/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bound, err := readInt(filepath.Join(dir, "pids.max")); err != nil || bound <= 0 || bound > most*3/4+1 {
+			t.Errorf("%s: sandboxes may have %d of %d process ids, %v", kind, bound, most, err)
+		}
+	}
+}
+
+func TestBootedWith(t *testing.T) {
+	const line = "root=/dev/vda cgroup.memory=nokmem,nosocket quiet"
+	for option, want := range map[string]bool{"nokmem": true, "nosocket": true, "nobpf": false, "no": false} {
+		if bootedWith(line, option) != want {
+			t.Errorf("%s: %v", option, !want)
+		}
+	}
+	if bootedWith("quiet", "nosocket") {
+		t.Error("nothing is booted with nosocket")
+	}
+}

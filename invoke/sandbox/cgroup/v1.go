@@ -86,6 +86,9 @@ func (h *v1) limit(rel string, l Limits) error {
 			set(h.mem, memsw, bytes)
 		}
 	}
+	if sockets := l.MemoryBytes / socketsPart; sockets > leastSockets {
+		errs = append(errs, h.limitSockets(rel, sockets))
+	}
 	if l.Pids > 0 {
 		set(h.pids, "pids.max", strconv.Itoa(l.Pids))
 	}
@@ -98,6 +101,26 @@ func (h *v1) limit(rel string, l Limits) error {
 	}
 	return errors.Join(errs...)
 }
+
+// What waits in a group's TCP and UDP sockets, which v1 does not count as
+// memory: a part of the group's memory, and for small ones more.
+const (
+	socketsPart  = 8
+	leastSockets = 32 << 20
+)
+
+// limitSockets bounds what waits in a group's sockets. Only sockets that are
+// made later are counted. Kernels that boot with cgroup.memory=nosocket count
+// none, see [Parent.Uncounted].
+func (h *v1) limitSockets(rel string, bytes int64) error {
+	err := write(filepath.Join(h.mem, rel), socketsFile, strconv.FormatInt(bytes, 10))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+const socketsFile = "memory.kmem.tcp.limit_in_bytes"
 
 // denyDevices restricts a group to deviceRules. It is a matter of v1 only: v2
 // would need an eBPF program, and the nodev mounts of a user namespace

@@ -87,7 +87,7 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	if l.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
 		return l, thaw.Wrap("jail: new", err)
 	}
-	if l.groups, err = cgroup.Open(ctx, config.Instance); err != nil {
+	if l.groups, err = pid1.OpenGroups(ctx, config.Instance, l.log); err != nil {
 		return l, err
 	}
 	if config.NAT != nil {

@@ -58,6 +58,9 @@ func (l *Launcher) prepare(ctx context.Context, kind sandbox.Network) (_ *prepar
 	if err = errors.Join(err, remote.Close()); err != nil {
 		return p, thaw.Wrap("jail: clone init", err)
 	}
+	if err = pid1.Ordinary(p.process.Pid); err != nil {
+		return p, err
+	}
 	if p.userns, err = os.Open(fmt.Sprintf("/proc/%d/ns/user", p.process.Pid)); err != nil {
 		return p, thaw.Wrap("jail: user namespace", err)
 	}

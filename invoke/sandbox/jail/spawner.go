@@ -46,7 +46,7 @@ func (l *Launcher) spawner() {
 	for {
 		select {
 		case r := <-l.spawns:
-			process, err := l.clone(r.slot, r.remote)
+			process, err := pid1.OwnedBy(r.slot, func() (*os.Process, error) { return l.clone(r.slot, r.remote) })
 			r.reply <- spawnReply{process, err}
 		case <-l.gone:
 			return

@@ -151,6 +151,9 @@ func (c *container) ready(ctx context.Context, spec sandbox.Spec) error {
 	if c.first, err = os.FindProcess(pids[0]); err != nil {
 		return err
 	}
+	if err := pid1.Ordinary(c.first.Pid); err != nil {
+		return err
+	}
 	// The runtime has put rules of its own for devices into the group: making
 	// it again replaces them.
 	if c.group, err = c.l.groups.Make(c.id); err != nil {

@@ -69,13 +69,15 @@ func (l *Launcher) unshare(ctx context.Context, h *holder) error {
 	}
 	defer control.Close()
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: pid1.HostID(h.slot), Size: pid1.IDsPerSlot}}
-	process, err := os.StartProcess(l.initPath(), []string{"thaw-init", "holder"}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []*os.File{l.null, l.null, l.null, remote},
-		Sys: &syscall.SysProcAttr{
-			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
-			Credential: &syscall.Credential{Uid: 0, Gid: 0}, Setsid: true,
-		},
+	process, err := pid1.OwnedBy(h.slot, func() (*os.Process, error) {
+		return os.StartProcess(l.initPath(), []string{"thaw-init", "holder"}, &os.ProcAttr{
+			Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []*os.File{l.null, l.null, l.null, remote},
+			Sys: &syscall.SysProcAttr{
+				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+				UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+				Credential: &syscall.Credential{Uid: 0, Gid: 0}, Setsid: true,
+			},
+		})
 	})
 	if err = errors.Join(err, remote.Close()); err != nil {
 		return err

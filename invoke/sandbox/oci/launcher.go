@@ -70,7 +70,7 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 	if l.machine, err = pid1.ReadMachine(); err != nil {
 		return l, err
 	}
-	if l.groups, err = cgroup.Open(ctx, config.Instance); err != nil { // kills what is left
+	if l.groups, err = pid1.OpenGroups(ctx, config.Instance, l.log); err != nil { // kills what is left
 		return l, err
 	}
 	if err = Sweep(config.Instance); err != nil {

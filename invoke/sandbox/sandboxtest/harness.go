@@ -132,6 +132,7 @@ type View struct {
 	Limits, Namespaces, Paths, Machine      map[string]string
 	Sources                                 []string
 	Umask, Pid                              int
+	Priority                                []int
 	Session                                 bool
 }
 

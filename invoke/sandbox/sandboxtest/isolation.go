@@ -20,7 +20,8 @@ import (
 )
 
 func testSees(t *testing.T, h *harness) {
-	v := h.look(t, nil, "/proc/kcore", "/proc/keys", "/sys/firmware", "/dev/shm", "/dev/pts", "/dev/mem", "/proc/sysrq-trigger", "/etc/hosts")
+	v := h.look(t, nil, "/proc/kcore", "/proc/keys", "/sys/firmware", "/dev/shm", "/dev/pts", "/dev/mem", "/proc/sysrq-trigger", "/etc/hosts",
+		"/proc/sys/user/max_user_namespaces", "/proc/sys/net/ipv4/tcp_max_tw_buckets")
 	none := strings.Repeat("0", 16)
 	for key, want := range map[string]string{
 		"Uid": "993\t993\t993\t993", "Gid": "990\t990\t990\t990", "Groups": "", "NoNewPrivs": "1", "Seccomp": "2",
@@ -57,6 +58,11 @@ func testSees(t *testing.T, h *harness) {
 	for _, path := range []string{"/dev/shm", "/dev/pts", "/dev/mem"} {
 		if v.Paths[path] != "ENOENT" {
 			t.Errorf("%s: %s", path, v.Paths[path])
+		}
+	}
+	for path, want := range map[string]string{"/proc/sys/user/max_user_namespaces": `"0\n"`, "/proc/sys/net/ipv4/tcp_max_tw_buckets": `"8192\n"`} {
+		if !strings.Contains(v.Paths[path], want) {
+			t.Errorf("%s: %s, want %s", path, v.Paths[path], want)
 		}
 	}
 	if !strings.Contains(v.Paths["/etc/hosts"], "127.0.0.1 localhost") {

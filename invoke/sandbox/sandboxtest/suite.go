@@ -25,9 +25,11 @@ func Run(t *testing.T, open func(t testing.TB) sandbox.Launcher) {
 		{"Freeze", testFreeze}, {"Drain", testDrain}, {"StopFrozen", testStopFrozen}, {"StopBomb", testStopBomb},
 		{"StopResisting", testStopResisting}, {"StopTwice", testStopTwice}, {"Descendants", testDescendants}, {"StuckWriter", testStuckWriter},
 		{"Together", testTogether}, {"Boost", testBoost}, {"Links", testLinks}, {"Machine", testMachine}, {"Sources", testSources}, {"Disks", testDisks},
+		{"Sockets", testSockets}, {"Netlink", testNetlink}, {"AsynchronousIO", testAsynchronousIO}, {"Inotify", testInotify},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}
+	t.Run("Priority", func(t *testing.T) { testPriority(t, open) })
 	t.Run("Close", func(t *testing.T) { testClose(t, open) })
 }
 

@@ -5,13 +5,15 @@
 // is a quarter of what an OCI runtime spends on a start. It knows the
 // profile's rules and the machine's system call numbers, nothing of sandboxes.
 //
-// The program is stricter than the profile in one place: system calls of any
-// but the machine's own ABI (32-bit ones, x32) are not let through. Calls that
+// The program is stricter than the profile in two places: system calls of any
+// but the machine's own ABI (32-bit ones, x32) are not let through, and a few
+// that reach beyond a container are answered without being made. Calls that
 // are newer than the tables fail with ENOSYS, so that programs fall back; all
 // others that the profile does not allow fail with EPERM.
 package seccomp
 
 import (
+	"maps"
 	"runtime"
 	"slices"
 
@@ -42,12 +44,31 @@ func Default() (Program, error) {
 	return rules.compile()
 }
 
-// Profile returns the default profile for a process without capabilities, for
-// those who compile it themselves.
+// Profile returns the default profile for a process without capabilities, but
+// for a few calls that are answered without being made, for those who compile it
+// themselves.
 func Profile() (*specs.LinuxSeccomp, error) {
 	spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
 	p, err := profile.GetDefaultProfile(spec)
-	return p, thaw.Wrap("seccomp: default profile", err)
+	if err != nil {
+		return nil, thaw.Wrap("seccomp: default profile", err)
+	}
+	for i := range p.Syscalls {
+		call := &p.Syscalls[i]
+		call.Names = slices.DeleteFunc(call.Names, func(name string) bool { _, ours := answers[name]; return ours })
+	}
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		errno := uint(answers[name])
+		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: []string{name}, Action: specs.ActErrno, ErrnoRet: &errno})
+	}
+	return p, nil
+}
+
+// answers are what calls return without being made, which the profile allows
+// but which reach beyond a container.
+var answers = map[string]unix.Errno{
+	"io_setup": unix.ENOSYS, // all users of the host share a number of events (fs.aio-max-nr); libraries use threads then
+	"sync":     0,           // writes back every file system of the host; syncfs and fsync do what a program needs
 }
 
 // x32Bit marks system calls of the x32 ABI, which share x86-64's audit number.

@@ -128,6 +128,7 @@ func TestKnownAnswers(t *testing.T) {
 		{"clone", 17, allow}, {"clone", unix.CLONE_NEWUSER | 17, eperm}, {"clone3", 0, enosys},
 		{"unshare", unix.CLONE_NEWUSER, eperm}, {"setns", 0, eperm}, {"mount", 0, eperm}, {"pivot_root", 0, eperm},
 		{"bpf", 0, eperm}, {"keyctl", 0, eperm}, {"add_key", 0, eperm}, {"io_uring_setup", 0, eperm}, {"userfaultfd", 0, eperm},
+		{"io_setup", 1, enosys}, {"sync", 0, unix.SECCOMP_RET_ERRNO}, {"fsync", 0, allow}, {"syncfs", 0, allow},
 		{"perf_event_open", 0, eperm}, {"kexec_load", 0, eperm}, {"init_module", 0, eperm}, {"reboot", 0, eperm},
 		{"personality", 0, allow}, {"personality", 0x20008, allow}, {"personality", 0x40000, eperm},
 		{"socket", unix.AF_INET, allow}, {"socket", unix.AF_UNIX, allow}, {"socket", unix.AF_VSOCK, eperm}, {"socket", unix.AF_ALG, eperm},

@@ -29,19 +29,19 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // out.
 const oomScore = "500"
 
-// launch executes the command and returns its process id inside. A nil filter
-// is one that is in force already.
-func launch(order wire.Start, files passed, filter []byte) (int, error) {
+// launch executes the command and returns its process id inside, and its calls
+// that this process is to answer. A nil filter is one that is in force already.
+func launch(order wire.Start, files passed, filter []byte) (pid int, calls netlinks, err error) {
 	if err := limit(order); err != nil {
-		return 0, err
+		return 0, calls, err
 	}
 	path, err := locate(order)
 	if err != nil {
-		return 0, err
+		return 0, calls, err
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, step("open /dev/null", err)
+		return 0, calls, step("open /dev/null", err)
 	}
 	stdio := []uintptr{uintptr(null), uintptr(null), uintptr(null)}
 	if files.stdout >= 0 {
@@ -52,22 +52,25 @@ func launch(order wire.Start, files passed, filter []byte) (int, error) {
 	}
 	if filter != nil {
 		if err := install(filter); err != nil {
-			return 0, err
+			return 0, calls, err
 		}
 	}
-	pid, err := syscall.ForkExec(path, order.Args, &syscall.ProcAttr{
+	if calls, err = guardNetlink(); err != nil {
+		return 0, calls, err
+	}
+	pid, err = syscall.ForkExec(path, order.Args, &syscall.ProcAttr{
 		Env: order.Env, Files: stdio,
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(order.UID), Gid: uint32(order.GID)}},
 	})
 	if err != nil {
-		return 0, entryFault(order, path, err)
+		return 0, calls, entryFault(order, path, err)
 	}
 	for _, fd := range []int{null, files.stdout, files.stderr} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
 	}
-	return pid, nil
+	return pid, calls, nil
 }
 
 // stackBytes is the usual limit on a stack, of which the kernel gives a quarter

@@ -52,6 +52,7 @@ func main() {
 
 // jail is process 1 of a jail.
 func jail(c control) {
+	bound()
 	filter, err := prepare(c)
 	if err != nil {
 		c.fail(err)
@@ -79,6 +80,7 @@ func container(c control) {
 
 // hold keeps its namespaces until it is killed or its launcher is gone.
 func hold(c control) {
+	bound()
 	sockets, err := listen()
 	if err != nil {
 		c.fail(err)
@@ -87,9 +89,23 @@ func hold(c control) {
 	c.receive()
 }
 
+// bounds are what a function may have of tables that are counted for each
+// network or user namespace, and of which nobody else pays for what stands in them.
+var bounds = [...][2]string{
+	{"/proc/sys/net/ipv4/tcp_max_tw_buckets", "8192"}, // connections that have ended, for a minute
+	{"/proc/sys/user/max_user_namespaces", "0"},       // the filter refuses them too
+}
+
+// bound sets bounds. A host that lets nobody change them has its own.
+func bound() {
+	for _, b := range bounds {
+		_ = put(b[0], b[1])
+	}
+}
+
 // run executes the command and returns how it ended.
 func run(c control, order wire.Start, files passed, filter []byte) syscall.WaitStatus {
-	pid, err := launch(order, files, filter)
+	pid, calls, err := launch(order, files, filter)
 	if err != nil {
 		c.fail(err)
 	}
@@ -100,16 +116,30 @@ func run(c control, order wire.Start, files passed, filter []byte) syscall.WaitS
 	if err := surrender(); err != nil {
 		c.fail(err)
 	}
-	// A launcher that is gone must not leave a running function behind.
-	go func() {
-		var b [1]byte
-		for {
+	go attend(calls)
+	return reap(pid)
+}
+
+// attend answers the function's calls for netlink sockets, and ends this process
+// with its launcher: one that is gone must not leave a running function behind.
+func attend(calls netlinks) {
+	events := []unix.PollFd{{Fd: controlFD, Events: unix.POLLIN}, {Fd: int32(calls.calls), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(events, -1); err != nil {
+			continue // interrupted
+		}
+		if events[0].Revents != 0 {
+			var b [1]byte
 			if n, err := syscall.Read(controlFD, b[:]); n == 0 || (err != nil && err != syscall.EINTR) {
 				os.Exit(1)
 			}
 		}
-	}()
-	return reap(pid)
+		if events[1].Revents&unix.POLLIN != 0 {
+			calls.serve()
+		} else if events[1].Revents != 0 {
+			events[1].Fd = -1 // nobody is left who could call
+		}
+	}
 }
 
 // unmoved makes the signals that a terminal or a service manager sends to every

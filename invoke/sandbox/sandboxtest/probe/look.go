@@ -36,8 +36,17 @@ func look(paths []string) {
 		"Limits": limits(), "Env": os.Environ(), "Args": os.Args, "Dir": dir, "Hostname": host, "Namespaces": namespaces(),
 		"Processes": visible(), "Cgroup": file("/proc/self/cgroup"), "OOMScore": file("/proc/self/oom_score_adj"), "Umask": mask,
 		"Session": sid == os.Getpid(), "Interfaces": interfaces(), "Devices": list("/dev"), "Paths": access(paths), "Pid": os.Getpid(),
-		"MemoryLimit": memoryLimit(), "Root": list("/"), "Machine": machine(), "Sources": sources(),
+		"Priority": priority(), "MemoryLimit": memoryLimit(), "Root": list("/"), "Machine": machine(), "Sources": sources(),
 	})
+}
+
+// priority returns the nice value, the scheduling policy and the priority of I/O.
+func priority() []int {
+	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0) // the kernel's own number: 20 less the nice value
+	policy, _, _ := unix.Syscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	const process = 1
+	io, _, _ := unix.Syscall(unix.SYS_IOPRIO_GET, process, 0, 0)
+	return []int{20 - nice, int(policy), int(io)}
 }
 
 func file(path string) string {

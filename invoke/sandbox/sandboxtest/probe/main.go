@@ -29,7 +29,7 @@ func main() {
 	verbs := map[string]func([]string){
 		"look": look, "disks": disks, "try": try, "exit": exit, "signal": signalSelf, "say": say, "sleep": sleep, "daemon": daemon,
 		"memory": memory, "processes": processes, "bomb": bomb, "fill": fill, "size": size, "files": files, "many": many, "keep": keep, "stain": stain, "api": api, "tick": tick, "steal": steal,
-		"write": write, "connect": connect, "resist": resist, "orphans": orphans,
+		"write": write, "take": take, "connect": connect, "resist": resist, "orphans": orphans,
 	}
 	verb, ok := verbs[os.Args[1]]
 	if !ok {
