@@ -94,12 +94,13 @@ var (
 	sandboxes    = prometheus.NewDesc("thaw_sandboxes", "Sandboxes alive, by state (starting, busy, idle).", []string{"state"}, nil)
 	tmpBytes     = prometheus.NewDesc("thaw_tmp_bytes", "Bytes of disk that functions' /tmp hold.", nil, nil)
 	tmpBound     = prometheus.NewDesc("thaw_tmp_bound_bytes", "What they may hold (--tmp-disk).", nil, nil)
+	tmpShort     = prometheus.NewDesc("thaw_tmp_tenants_full", "Tenants whose functions get ENOSPC because they hold as much as is left for all others.", nil, nil)
 	tmpFull      = prometheus.NewDesc("thaw_tmp_full", "1 while functions get ENOSPC for want of disk, else 0.", nil, nil)
 )
 
 // Describe names the metrics.
 func (c *liveCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range append([]*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes, tmpBytes, tmpBound, tmpFull}, zoneDescribed...) {
+	for _, d := range append([]*prometheus.Desc{tierRequests, tierBytes, tierStored, sandboxes, tmpBytes, tmpBound, tmpShort, tmpFull}, zoneDescribed...) {
 		ch <- d
 	}
 }
@@ -121,6 +122,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	tmp := c.node.tmp.Stats()
 	gauge(tmpBytes, int(tmp.Bytes))
 	gauge(tmpBound, int(tmp.Bound))
+	gauge(tmpShort, tmp.Short)
 	gauge(tmpFull, map[bool]int{true: 1}[tmp.Full])
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)

@@ -183,13 +183,12 @@ func CPUsFor(memoryBytes int64) float64 {
 
 // TmpShortError says that the worker's disk has no room for a /tmp of more
 // than the default size. Its kind is [thaw.Unavailable].
-type TmpShortError struct {
-	Wanted, Free int64 // bytes
-}
+type TmpShortError struct{ Wanted int64 } // bytes
 
-// Error returns one line for people.
+// Error returns one line for the function's owner, who learns nothing of what
+// others hold.
 func (e *TmpShortError) Error() string {
-	return fmt.Sprintf("the function asks for %d MB of /tmp (EphemeralStorage), and the worker's disk has room for %d MB", e.Wanted>>20, e.Free>>20)
+	return fmt.Sprintf("the function asks for %d MB of /tmp (EphemeralStorage), for which the worker's disk has no room now", e.Wanted>>20)
 }
 
 // MaxProcessors is how many processors a function sees at most.

@@ -12,7 +12,7 @@ import (
 // TakeTmp takes the /tmp of a prepared spec, and tells the sandbox's log if it
 // is short.
 func TakeTmp(store *tmpdisk.Store, spec sandbox.Spec) (*tmpdisk.Disk, error) {
-	d, err := store.Take(spec.TmpBytes)
+	d, err := store.Take(spec.Owner, spec.TmpBytes)
 	if err != nil {
 		return nil, err
 	}

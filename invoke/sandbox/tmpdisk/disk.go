@@ -16,7 +16,10 @@ import (
 
 // fallbackBytes is what stands in for a disk that the host has no room for: so
 // small that it may count as the function's memory.
-const fallbackBytes = 1 << 20
+const (
+	fallbackBytes = 1 << 20
+	fallbackFiles = 1024
+)
 
 // dirtyBytes is how much must stand on a disk for its end to be hastened:
 // that has the kernel print a line.
@@ -31,6 +34,7 @@ type Disk struct {
 	dir    *os.File // its root folder
 	shape  geometry
 	closed bool // tap: the function may not write
+	owner  string
 
 	failing bool // the tap could not be turned, which is logged once
 }
@@ -87,7 +91,7 @@ func (s *Store) make(bytes int64) (_ *Disk, err error) {
 func (s *Store) fallback() (*Disk, error) {
 	d := &Disk{store: s}
 	var err error
-	d.root, err = mount("tmpfs", map[string]string{"source": "tmp", "mode": "1777", "size": strconv.Itoa(fallbackBytes)})
+	d.root, err = mount("tmpfs", map[string]string{"source": "tmp", "mode": "1777", "size": strconv.Itoa(fallbackBytes), "nr_inodes": strconv.Itoa(fallbackFiles)})
 	if err != nil {
 		return nil, thaw.Wrap("tmpdisk: fallback", err)
 	}
@@ -138,11 +142,15 @@ func (d *Disk) Mount(userns *os.File) (*os.File, error) {
 // Short says, in one line for the function's log, that the disk is one in name
 // only, or nothing.
 func (d *Disk) Short() string {
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
 	switch {
 	case d.file == nil:
 		return fmt.Sprintf("/tmp holds %d MB in this sandbox: the worker's disk is full", fallbackBytes>>20)
-	case d.closed:
+	case d.closed && d.store.full:
 		return "/tmp takes no files now (ENOSPC): the worker's disk is full"
+	case d.closed:
+		return "/tmp takes no files now (ENOSPC): the functions of this account hold as much of the worker's disk as they may"
 	}
 	return ""
 }

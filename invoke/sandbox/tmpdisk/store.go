@@ -66,6 +66,7 @@ type Stats struct {
 	Bytes int64 // of the host's disk that they hold, or have promised to files
 	Bound int64 // of Bytes; 0 is none
 	Full  bool  // functions get ENOSPC until there is room
+	Short int   // owners whose functions get ENOSPC until they hold less
 }
 
 // Store makes disks, and holds them within bounds. It is safe for concurrent
@@ -78,17 +79,18 @@ type Store struct {
 	working sync.WaitGroup // fill and watch
 	closing sync.WaitGroup // disks that end
 
-	mu     sync.Mutex // guards what follows, and Disk.closed and failing of those in all
+	mu     sync.Mutex // guards what follows, and Disk.owner, closed and failing of those in all
 	all    map[*Disk]struct{}
 	idle   []*Disk
 	full   bool
+	short  map[string]bool // owners that hold as much as they may
 	closed bool
 }
 
 // Open opens a store and begins to make disks ahead. The error is
 // [thaw.Unavailable] where the host can't have any.
 func Open(config Config) (*Store, error) {
-	s := &Store{config: config, log: config.Log, taken: make(chan struct{}, 1), all: map[*Disk]struct{}{}}
+	s := &Store{config: config, log: config.Log, taken: make(chan struct{}, 1), all: map[*Disk]struct{}{}, short: map[string]bool{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -114,15 +116,17 @@ func Open(config Config) (*Store, error) {
 
 // Take returns a disk of that size. Where the host has no room for it, it is
 // one of the default size in name only (see [Disk.Short]); of more than that
-// the error is a [sandbox.TmpShortError].
-func (s *Store) Take(bytes int64) (*Disk, error) {
+// the error is a [sandbox.TmpShortError]. All disks of an owner together hold at most as much
+// as is left free then, so that there is some for the next owner; those of "" are bounded
+// only with all others.
+func (s *Store) Take(owner string, bytes int64) (*Disk, error) {
 	if bytes == sandbox.DefaultTmpBytes {
-		if d := s.ahead(); d != nil {
+		if d := s.ahead(owner); d != nil {
 			return d, nil
 		}
 	}
-	if free, _ := s.room(); bytes > sandbox.DefaultTmpBytes && free < bytes {
-		return nil, thaw.Wrap("tmpdisk: take", &sandbox.TmpShortError{Wanted: bytes, Free: max(0, free)})
+	if free, _ := s.room(s.use()); bytes > sandbox.DefaultTmpBytes && free < bytes {
+		return nil, thaw.Errorf("tmpdisk: take", thaw.Unavailable, "%d MB are free: %w", max(0, free)>>20, &sandbox.TmpShortError{Wanted: bytes})
 	}
 	d, err := s.make(bytes)
 	if isFull(err) {
@@ -131,11 +135,12 @@ func (s *Store) Take(bytes int64) (*Disk, error) {
 	if err != nil {
 		return nil, thaw.Wrap("tmpdisk: take", err)
 	}
+	d.owner = owner
 	return d, s.admit(d, false)
 }
 
 // ahead returns a disk that waits, or nil.
-func (s *Store) ahead() *Disk {
+func (s *Store) ahead(owner string) *Disk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.idle) == 0 {
@@ -143,6 +148,8 @@ func (s *Store) ahead() *Disk {
 	}
 	d := s.idle[0]
 	s.idle = s.idle[1:]
+	d.owner = owner
+	s.turn(d)
 	select {
 	case s.taken <- struct{}{}:
 	default:
@@ -154,7 +161,7 @@ func (s *Store) ahead() *Disk {
 func (s *Store) admit(d *Disk, waits bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := d.turn(s.full)
+	err := d.turn(s.dry(d))
 	if s.closed {
 		err = thaw.Errorf("tmpdisk: take", thaw.Unavailable, "the store is closed")
 	}
@@ -246,10 +253,12 @@ func (s *Store) watch(ctx context.Context) {
 	}
 }
 
-// check closes the taps of all disks where no room is left, and opens them
-// once there is some again. It returns the room.
+// check closes the taps of all disks where no room is left, and those of an
+// owner who holds more than that, and opens them once there is some again. It
+// returns the room.
 func (s *Store) check() int64 {
-	room, scarce := s.room()
+	u := s.use()
+	room, scarce := s.room(u)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := room <= 0
@@ -264,13 +273,12 @@ func (s *Store) check() int64 {
 		}
 		s.full = full
 	}
+	if !full {
+		s.judge(u, room)
+	}
 	for d := range s.all {
-		err := d.turn(full)
-		if err != nil && !d.failing {
-			s.log.Error("the room of a disk for /tmp can't be changed", "error", err)
-		}
-		d.failing = err != nil
-		if full && d.file != nil {
+		s.turn(d)
+		if d.closed && d.file != nil {
 			if held, _ := d.use(); held-d.files() > dirtyBytes {
 				d.trim()
 			}
@@ -279,10 +287,43 @@ func (s *Store) check() int64 {
 	return room
 }
 
+// judge finds the owners that hold more than is left.
+func (s *Store) judge(u usage, room int64) {
+	for owner := range s.short {
+		if _, ok := u.owners[owner]; !ok {
+			delete(s.short, owner)
+		}
+	}
+	for owner, bytes := range u.owners {
+		was := s.short[owner]
+		switch short := bytes > room || was && bytes > room-keptLeast/2; {
+		case owner == "":
+		case short && !was:
+			s.short[owner] = true
+			s.log.Warn("a tenant's /tmp hold as much as is left for all others: its functions get ENOSPC until they hold less",
+				"tenant", owner, "mb", bytes>>20, "left_mb", room>>20)
+		case was && !short:
+			delete(s.short, owner)
+			s.log.Info("a tenant's /tmp have room again", "tenant", owner)
+		}
+	}
+}
+
+// dry reports whether a disk takes no more now; s.mu is held.
+func (s *Store) dry(d *Disk) bool { return s.full || s.short[d.owner] }
+
+// turn opens or closes a disk's tap; s.mu is held.
+func (s *Store) turn(d *Disk) {
+	err := d.turn(s.dry(d))
+	if err != nil && !d.failing {
+		s.log.Error("the room of a disk for /tmp can't be changed", "error", err)
+	}
+	d.failing = err != nil
+}
+
 // room returns how many bytes more the disks may hold, which may be negative, and
 // in words what allows no more.
-func (s *Store) room() (room int64, scarce string) {
-	held, promised := s.sum()
+func (s *Store) room(u usage) (room int64, scarce string) {
 	room = int64(1) << 62
 	var fs unix.Statfs_t
 	err := unix.Statfs(s.config.Dir, &fs)
@@ -292,31 +333,39 @@ func (s *Store) room() (room int64, scarce string) {
 	if err == nil {
 		all := int64(fs.Blocks) * fs.Bsize
 		kept := min(keptMost, max(keptLeast, all/keptPart))
-		room = int64(fs.Bavail)*fs.Bsize - promised - kept
+		room = int64(fs.Bavail)*fs.Bsize - u.promised - kept
 		scarce = fmt.Sprintf("the file system is nearly full: %d MB are free, of which %d MB are kept free", int64(fs.Bavail)*fs.Bsize>>20, kept>>20)
 	}
-	if left := s.config.Bytes - held - promised; s.config.Bytes > 0 && left < room {
-		room, scarce = left, fmt.Sprintf("all /tmp together hold %d MB, as many as they may", (held+promised)>>20)
+	if left := s.config.Bytes - u.held - u.promised; s.config.Bytes > 0 && left < room {
+		room, scarce = left, fmt.Sprintf("all /tmp together hold %d MB, as many as they may", (u.held+u.promised)>>20)
 	}
 	return room, scarce
 }
 
-func (s *Store) sum() (held, promised int64) {
+// usage is what the disks have of the host's.
+type usage struct {
+	held, promised int64
+	owners         map[string]int64 // both, by owner
+}
+
+func (s *Store) use() usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	u := usage{owners: map[string]int64{}}
 	for d := range s.all {
 		h, p := d.use()
-		held, promised = held+h, promised+p
+		u.held, u.promised = u.held+h, u.promised+p
+		u.owners[d.owner] += h + p
 	}
-	return held, promised
+	return u
 }
 
 // Stats returns what the store holds now.
 func (s *Store) Stats() Stats {
-	held, promised := s.sum()
+	u := s.use()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Disks: len(s.all), Bytes: held + promised, Bound: s.config.Bytes, Full: s.full}
+	return Stats{Disks: len(s.all), Bytes: u.held + u.promised, Bound: s.config.Bytes, Full: s.full, Short: len(s.short)}
 }
 
 // Close ends the disks that wait, and returns once those are gone that were

@@ -62,7 +62,7 @@ func open(t *testing.T, c Config) *Store {
 
 func take(t *testing.T, s *Store, bytes int64) *Disk {
 	t.Helper()
-	d, err := s.Take(bytes)
+	d, err := s.Take("", bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestFullHost(t *testing.T) {
 	if written < 150 || written > 290 {
 		t.Errorf("full after %d MiB of a host's 300, 64 of them kept", written)
 	}
-	if _, why := s.room(); !strings.Contains(why, "file system is nearly full") || !strings.Contains(why, "64 MB are kept free") {
+	if _, why := s.room(s.use()); !strings.Contains(why, "file system is nearly full") || !strings.Contains(why, "64 MB are kept free") {
 		t.Errorf("the log would say %q", why)
 	}
 	if n, err := fill(t, path(d), "more", 10); !errors.Is(err, unix.ENOSPC) || n > 0 {
@@ -200,12 +200,12 @@ func TestBound(t *testing.T) {
 	if now := s.Stats(); now.Full || now.Bytes < 60*mib || now.Bytes > 80*mib || now.Bound != 100*mib || now.Disks != 2 {
 		t.Errorf("with 60 MiB: %+v", now)
 	}
-	_, err := s.Take(1024 * mib)
+	_, err := s.Take("", 1024*mib)
 	short, ok := errors.AsType[*sandbox.TmpShortError](err)
-	if !ok || short.Wanted != 1024*mib || short.Free < 20*mib || short.Free > 30*mib {
+	if !ok || short.Wanted != 1024*mib || !strings.Contains(err.Error(), " 2") {
 		t.Errorf("1 GiB of 30 MiB: %v", err)
-	} else if text := err.Error(); !strings.Contains(text, "1024 MB") || !strings.Contains(text, "has room for 2") {
-		t.Errorf("1 GiB of 30 MiB: %v", err)
+	} else if text := short.Error(); strings.ContainsAny(strings.Replace(text, "1024 MB", "", 1), "0123456789") {
+		t.Errorf("the owner would learn what is free: %v", text)
 	}
 	if _, err := fill(t, path(b), "x", 45); err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestBound(t *testing.T) {
 			t.Errorf("past the bound: %d MiB, %v", n, err)
 		}
 	}
-	if _, why := s.room(); !strings.Contains(why, "all /tmp together hold 1") {
+	if _, why := s.room(s.use()); !strings.Contains(why, "all /tmp together hold 1") {
 		t.Errorf("the log would say %q", why)
 	}
 	b.Release()
@@ -224,6 +224,56 @@ func TestBound(t *testing.T) {
 	s.check()
 	if n, err := fill(t, path(a), "y", 1); err != nil {
 		t.Errorf("with the other gone: %d MiB, %v", n, err)
+	}
+}
+
+// TestOwners: an owner that fills its disks leaves as much to the others, and
+// writes on once it holds less.
+func TestOwners(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir(), Bytes: 300 * mib, Ahead: 1})
+	of := func(owner string) *Disk {
+		t.Helper()
+		d, err := s.Take(owner, sandbox.DefaultTmpBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Release)
+		return d
+	}
+	greedy, other := of("greedy"), of("other")
+	written := 0
+	for ; written < 300; written += 10 {
+		if _, err := fill(t, path(greedy), fmt.Sprint(written), 10); err != nil {
+			break
+		}
+		s.check()
+	}
+	if written < 110 || written > 160 {
+		t.Errorf("the first took %d MiB of 300", written)
+	}
+	if now := s.Stats(); now.Full || now.Short != 1 {
+		t.Errorf("%+v", now)
+	}
+	if second := of("greedy"); !strings.Contains(second.Short(), "of this account") {
+		t.Errorf("its next disk says %q", second.Short())
+	} else if n, err := fill(t, path(second), "x", 1); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("its next disk took %d MiB, %v", n, err)
+	}
+	for _, d := range []*Disk{other, of("third")} {
+		if n, err := fill(t, path(d), "x", 20); err != nil || d.Short() != "" {
+			t.Errorf("another's took %d MiB of 20, %v; %q", n, err, d.Short())
+		}
+		s.check()
+	}
+	for i := 0; i < written; i += 10 {
+		if err := os.Remove(filepath.Join(path(greedy), fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.check() // gives back what the files had
+	s.check()
+	if n, err := fill(t, path(greedy), "again", 20); err != nil || s.Stats().Short != 0 {
+		t.Errorf("with its files deleted: %d MiB, %v, %+v", n, err, s.Stats())
 	}
 }
 
