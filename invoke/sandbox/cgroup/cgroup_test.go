@@ -360,7 +360,7 @@ func TestDetect(t *testing.T) {
 		if c.kind == "" && thaw.KindOf(err) != thaw.Unavailable {
 			t.Errorf("%s: error %v", name, err)
 		}
-		if v, ok := h.(*v2); ok && !slices.Contains(v.controllers, "cpuset") {
+		if v, ok := h.(*v2); ok && !(slices.Contains(v.controllers, "cpuset") && slices.Contains(v.controllers, "io")) {
 			t.Errorf("%s: controllers %v", name, v.controllers)
 		}
 		if v, ok := h.(*v1); ok && (v.cpu != "/c/cpu s" || v.cpuacct != v.cpu || v.cpuset != "") {

@@ -67,8 +67,13 @@ func detect(mounts []mount) (hierarchy, string, error) {
 			continue
 		}
 		h := &v2{root: m.dir, controllers: []string{"cpu", "memory", "pids"}}
-		if slices.Contains(offered, "cpuset") {
-			h.controllers = append(h.controllers, "cpuset") // for HotSpot, which wants to see it
+		// cpuset is for HotSpot, which wants to see it. With io a group's writes are
+		// its own also when the kernel makes them later, and disks are shared by weight where
+		// their scheduler can.
+		for _, optional := range []string{"cpuset", "io"} {
+			if slices.Contains(offered, optional) {
+				h.controllers = append(h.controllers, optional)
+			}
 		}
 		return h, "v2", nil
 	}

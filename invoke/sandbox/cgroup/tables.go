@@ -76,3 +76,10 @@ func bootedWith(cmdline, option string) bool {
 	}
 	return false
 }
+
+// SharesDisk reports whether the kernel knows whose writes reach a disk, and so
+// slows down who writes much, and no others.
+func (p *Parent) SharesDisk() bool {
+	h, ok := p.h.(*v2)
+	return ok && slices.Contains(h.controllers, "io")
+}

@@ -19,5 +19,8 @@ func OpenGroups(ctx context.Context, instance string, log *slog.Logger) (*cgroup
 	for _, what := range groups.Uncounted() {
 		log.Warn("the kernel does not count all memory that functions take: one can take it from the others", "what", what)
 	}
+	if !groups.SharesDisk() {
+		log.Info("this host has no io controller of cgroup v2: a function that writes much to its /tmp slows down whatever else uses the disk")
+	}
 	return groups, nil
 }
