@@ -108,7 +108,7 @@ func (p *pool) admitLocked(k key, bytes int64) (*waiter, *slot, error) {
 	if most := p.mostBytes(o); most > 0 && bytes > most {
 		return nil, nil, refusal("the function's memory of %d MB exceeds the %d MB that it may have on this worker", bytes>>20, most>>20)
 	}
-	if s := p.takeIdleLocked(o, k); s != nil {
+	if s := p.takeIdleLocked(k); s != nil {
 		return nil, s, nil
 	}
 	// Beyond the bounds on waiting it may still have a start at once.
@@ -164,15 +164,12 @@ func (p *pool) giveUp(ctx context.Context, w *waiter) (*slot, error) {
 }
 
 // takeIdleLocked leases the most recently used idle slot of a key, or returns nil.
-func (p *pool) takeIdleLocked(o *owner, k key) *slot {
+func (p *pool) takeIdleLocked(k key) *slot {
 	stack := p.idle[k]
 	if len(stack) == 0 {
 		return nil
 	}
 	s := stack[len(stack)-1]
-	if !p.mayUseLocked(o, s.size) {
-		return nil
-	}
 	p.unidleLocked(s)
 	return s
 }

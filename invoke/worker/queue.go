@@ -100,7 +100,7 @@ func (p *pool) fullLocked(o *owner, k key) error {
 		return refusal("%d invocations wait already", p.size[places])
 	case own >= p.limits.MaxFunctionQueue:
 		return refusal("%d invocations of the function wait already", own)
-	case !p.mayUseLocked(o, amount{places: 1}):
+	case !p.leaves(o, places, o.used[places]+1, p.size[places]-p.used[places]-1, func(o *owner) int64 { return o.used[places] }):
 		return refusal("%d of your invocations wait already, and the rest is kept for others", o.used[places])
 	}
 	return nil
@@ -146,22 +146,24 @@ func (p *pool) dispatchLocked() {
 // of others that are within their share, or it would wait for ever. One that its
 // own bounds are in the way of is in nobody's.
 func (p *pool) serveLocked() bool {
+	kind := p.scarcest(p.used)
 	using, all := p.weightsLocked()
 	blocked := false // whoever would be beyond its share starts nothing
-	for _, o := range p.inTurnLocked() {
+	for _, o := range p.inTurnLocked(kind) {
 		kept := false // o starts nothing
 		for _, l := range o.lines {
-			if s := p.takeIdleLocked(o, l.key); s != nil {
+			if s := p.takeIdleLocked(l.key); s != nil {
 				p.grantLocked(l.first(), s)
 				return true
 			}
-			w, wanted := l.starter(), l.size
-			wanted[starts]++
-			if w == nil || p.countsOf(l.key).starting >= p.limits.MaxFunctionStarts || !p.mayUseLocked(o, wanted) {
+			w := l.starter()
+			if w == nil || p.countsOf(l.key).starting >= p.limits.MaxFunctionStarts {
 				continue
 			}
-			wanted.add(o.used)
-			beyond := p.beyond(o, wanted, using)
+			wanted := o.used
+			wanted.add(l.size)
+			wanted[starts]++
+			beyond := p.beyond(o, wanted, kind, using)
 			if kept || blocked && beyond {
 				continue
 			}
@@ -187,7 +189,7 @@ func (p *pool) countsOf(k key) counts {
 
 // inTurnLocked returns the owners that wait: first who has the least load, then
 // whose last turn is longest ago. Their lines are in the order of arrival.
-func (p *pool) inTurnLocked() []*owner {
+func (p *pool) inTurnLocked(kind int) []*owner {
 	var waiting []*owner
 	for _, o := range p.owners {
 		if o.used[places] > 0 {
@@ -196,7 +198,7 @@ func (p *pool) inTurnLocked() []*owner {
 		}
 	}
 	slices.SortFunc(waiting, func(a, b *owner) int {
-		return cmp.Or(cmp.Compare(p.load(a, a.used), p.load(b, b.used)), cmp.Compare(a.turn, b.turn),
+		return cmp.Or(cmp.Compare(p.load(a, a.used, kind), p.load(b, b.used, kind)), cmp.Compare(a.turn, b.turn),
 			cmp.Compare(a.lines[0].first().turn, b.lines[0].first().turn))
 	})
 	return waiting

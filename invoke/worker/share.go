@@ -5,7 +5,6 @@ package worker
 import (
 	"cmp"
 	"container/list"
-	"slices"
 
 	"thaw.dev/thaw"
 )
@@ -15,8 +14,8 @@ import (
 //
 //   - Each tenant has a floor: that much is always left free for it, since nothing
 //     that is busy is ever taken back.
-//   - An owner's load is the largest part that it has of slots, memory or starts,
-//     divided by its weight. Of those that wait the one that uses least is next.
+//   - An owner's load is its part of what is scarcest, divided by its weight. Of those
+//     that wait the one that uses least is next.
 //   - Its share is its weight's part of all that want something. What others leave
 //     is lent: an owner may have more. But while one waits for room that would be
 //     within its share, nobody starts anything beyond theirs.
@@ -59,6 +58,11 @@ type owner struct {
 	idle   *list.List // of *slot, the longest idle first
 	lines  []*line    // of those that wait
 	turn   uint64     // of its last start
+
+	// While evictLocked chooses: what is left of all, and its longest idle slot
+	// that is not chosen.
+	left amount
+	next *list.Element
 }
 
 // ownerLocked returns a tenant's owner, which exists while it has slots or
@@ -95,46 +99,25 @@ func (p *pool) floor(kind int, tenants int64) int64 {
 	if p.limits.Reserve == 0 {
 		return 0
 	}
-	return max(least[kind], p.size[kind]*int64(p.limits.Reserve)/100/tenants)
+	return max(least[kind], (p.size[kind]*int64(p.limits.Reserve)/100+tenants-1)/tenants)
 }
 
-// mayUseLocked reports whether an owner may use so much more: it is within its
-// floor, or leaves enough free for the floors of the others.
-func (p *pool) mayUseLocked(o *owner, more amount) bool {
+// leaves reports whether an owner that has n of a kind, of which so much is free
+// then, is within its floor, or leaves enough for the floors of the others. At
+// most half of all is kept for them.
+func (p *pool) leaves(o *owner, kind int, n, free int64, has func(*owner) int64) bool {
 	tenants := p.tenants(o)
-	if tenants == o.weight {
+	floor := p.floor(kind, tenants)
+	if p.size[kind] == 0 || free >= 0 && (tenants == o.weight || n <= o.weight*floor) {
 		return true
 	}
-	for i, n := range more {
-		if n == 0 || p.size[i] == 0 {
-			continue
-		}
-		floor := p.floor(i, tenants)
-		if o.used[i]+n <= o.weight*floor {
-			continue
-		}
-		free := p.size[i] - p.used[i] - n
-		if free >= min(p.size[i]/2, (tenants-o.weight)*floor) {
-			continue // also if the others use nothing
-		}
-		if free < p.missingLocked(i, o, tenants) {
-			return false
-		}
-	}
-	return true
-}
-
-// missingLocked is how much the others of o have not yet used of their floors, at
-// most half of all there is.
-func (p *pool) missingLocked(kind int, o *owner, tenants int64) int64 {
-	floor := p.floor(kind, tenants)
 	missing := (tenants - o.weight) * floor
 	for _, other := range p.owners {
 		if other != o {
-			missing -= min(other.used[kind], other.weight*floor)
+			missing -= min(has(other), other.weight*floor)
 		}
 	}
-	return min(missing, p.size[kind]/2)
+	return free >= max(0, min(missing, p.size[kind]/2))
 }
 
 // mostBytes is the largest memory that one slot of an owner may ever have; 0 is
@@ -144,27 +127,27 @@ func (p *pool) mostBytes(o *owner) int64 {
 	return size - min(size/2, (tenants-o.weight)*p.floor(memory, tenants))
 }
 
-// load is what a means to an owner.
-func (p *pool) load(o *owner, a amount) float64 {
-	part := 0.0
+// scarcest is the kind of which a has the largest part.
+func (p *pool) scarcest(a amount) int {
+	part := func(kind int) float64 { return float64(a[kind]) / float64(max(1, p.size[kind])) }
+	kind := slots
 	for i := range places {
-		if p.size[i] > 0 {
-			part = max(part, float64(a[i])/float64(p.size[i]))
+		if p.size[i] > 0 && part(i) > part(kind) {
+			kind = i
 		}
 	}
-	return part / float64(o.weight)
+	return kind
 }
 
-// beyond reports whether a is beyond an owner's share, which is never less than
-// its floor, where all that share weigh so much.
-func (p *pool) beyond(o *owner, a amount, weights int64) bool {
-	tenants := p.tenants(o)
-	for i := range places {
-		if p.size[i] > 0 && a[i] > o.weight*max(p.size[i]/weights, p.floor(i, tenants)) {
-			return true
-		}
-	}
-	return false
+// load is what a means to an owner where that kind is scarce.
+func (p *pool) load(o *owner, a amount, kind int) float64 {
+	return float64(a[kind]) / float64(p.size[kind]) / float64(o.weight)
+}
+
+// beyond reports whether a is beyond an owner's share of a kind, which is never
+// less than its floor, where all that share weigh so much.
+func (p *pool) beyond(o *owner, a amount, kind int, weights int64) bool {
+	return a[kind] > o.weight*max(p.size[kind]/weights, p.floor(kind, p.tenants(o)))
 }
 
 // weightsLocked is the sum of the weights of those that use something or wait,
@@ -182,7 +165,8 @@ func (p *pool) weightsLocked() (using, all int64) {
 // makeRoomLocked reports whether a slot of that size may be started for an owner
 // now, and makes room for it by giving up idle ones.
 func (p *pool) makeRoomLocked(o *owner, size amount, weights int64) bool {
-	if p.used[starts] >= p.size[starts] || !p.fits(p.used, size) {
+	if !p.leaves(o, starts, o.used[starts]+1, p.size[starts]-p.used[starts]-1, func(o *owner) int64 { return o.used[starts] }) ||
+		p.used[slots] >= p.size[slots] || p.size[memory] > 0 && p.used[memory]+size[memory] > p.size[memory] {
 		return false
 	}
 	evicted, ok := p.evictLocked(o, size, weights)
@@ -194,34 +178,26 @@ func (p *pool) makeRoomLocked(o *owner, size amount, weights int64) bool {
 	return ok
 }
 
-// fits reports whether a slot of that size is within the bounds beside a.
-func (p *pool) fits(a, size amount) bool {
-	return a[slots] < p.size[slots] && (p.size[memory] == 0 || a[memory]+size[memory] <= p.size[memory])
-}
-
-// donor is an owner of idle slots, of which some are given up.
-type donor struct {
-	*owner
-	left amount        // of all its slots
-	next *list.Element // its longest idle slot that is left
+// fits reports whether an owner may have one slot more of that size, where all
+// have what is left to them.
+func (p *pool) fits(o *owner, left, size amount) bool {
+	for _, kind := range []int{slots, memory} {
+		if !p.leaves(o, kind, o.left[kind]+size[kind], p.size[kind]-left[kind]-size[kind], func(o *owner) int64 { return o.left[kind] }) {
+			return false
+		}
+	}
+	return true
 }
 
 // evictLocked chooses which idle slots give way to one of that size.
 func (p *pool) evictLocked(o *owner, size amount, weights int64) (evicted []*slot, ok bool) {
-	if p.fits(p.all, size) {
-		return nil, true
-	}
-	own := &donor{owner: o, left: o.all, next: o.idle.Front()}
-	donors := []*donor{own}
 	for _, d := range p.owners {
-		if d != o && d.idle.Len() > 0 {
-			donors = append(donors, &donor{owner: d, left: d.all, next: d.idle.Front()})
-		}
+		d.left, d.next = d.all, d.idle.Front()
 	}
-	for all := p.all; !p.fits(all, size); {
-		wanted := own.left
-		wanted.add(size)
-		d := p.donorOf(donors, own, wanted, weights)
+	for left := p.all; !p.fits(o, left, size); {
+		with := left
+		with.add(size)
+		d := p.donor(o, size, p.scarcest(with), weights)
 		if d == nil {
 			return nil, false
 		}
@@ -229,26 +205,28 @@ func (p *pool) evictLocked(o *owner, size amount, weights int64) (evicted []*slo
 		evicted = append(evicted, s)
 		d.next = d.next.Next()
 		d.left.take(s.size)
-		all.take(s.size)
+		left.take(s.size)
 	}
 	return evicted, true
 }
 
-// donorOf returns who gives up its longest idle slot so that own has what is
-// wanted, or nil.
-func (p *pool) donorOf(donors []*donor, own *donor, wanted amount, weights int64) *donor {
-	bound := -1.0
-	if p.beyond(own.owner, wanted, weights) {
-		bound = p.load(own.owner, wanted)
+// donor returns the owner that gives up its longest idle slot for one of that
+// size, or nil. What is within somebody else's floor makes no room: it is kept.
+func (p *pool) donor(o *owner, size amount, kind int, weights int64) *owner {
+	wanted, bound := o.left, -1.0
+	wanted.add(size)
+	if p.beyond(o, wanted, kind, weights) {
+		bound = p.load(o, wanted, kind)
 	}
-	donors = slices.DeleteFunc(slices.Clone(donors), func(d *donor) bool {
-		return d.next == nil || d != own && p.load(d.owner, d.left) <= bound
-	})
-	if len(donors) == 0 {
-		return nil
+	var best *owner
+	for _, d := range p.owners {
+		if d.next == nil || d != o && (p.load(d, d.left, kind) <= bound || d.left[kind] <= d.weight*p.floor(kind, p.tenants(d))) {
+			continue
+		}
+		if best == nil || cmp.Or(cmp.Compare(p.load(d, d.left, kind), p.load(best, best.left, kind)),
+			best.next.Value.(*slot).idleSince.Compare(d.next.Value.(*slot).idleSince)) > 0 {
+			best = d
+		}
 	}
-	return slices.MaxFunc(donors, func(a, b *donor) int {
-		return cmp.Or(cmp.Compare(p.load(a.owner, a.left), p.load(b.owner, b.left)),
-			b.next.Value.(*slot).idleSince.Compare(a.next.Value.(*slot).idleSince))
-	})
+	return best
 }

@@ -176,6 +176,19 @@ func (m *machine) check() {
 			m.t.Fatalf("%v used of %v, %v", used, all, p.size)
 		}
 	}
+	for _, kind := range []int{slots, memory} { // weights are known, so floors are
+		tenants := int64(p.limits.Weights())
+		missing := tenants * p.floor(kind, tenants)
+		if missing > p.size[kind]/2 {
+			continue
+		}
+		for _, o := range p.owners {
+			missing -= min(o.all[kind], o.weight*p.floor(kind, tenants))
+		}
+		if all[kind]+missing > p.size[kind] {
+			m.t.Fatalf("%v of %v are taken, and %d of %d are kept", all, p.size, missing, kind)
+		}
+	}
 	for f, n := range startsOf {
 		if n > p.limits.MaxFunctionStarts {
 			m.t.Fatalf("%d starts of %v", n, f)
@@ -189,11 +202,10 @@ func (m *machine) checkWaiting() {
 	p := m.pool
 	for _, w := range m.waiting {
 		o, l := w.line.owner, w.line
-		wanted := l.size
-		wanted[starts]++
-		wanted.add(o.used)
-		wanted[places] = 0
-		fits := p.fits(p.used, l.size) && p.used[starts] < p.size[starts]
+		wanted := o.all
+		wanted.add(l.size)
+		wanted[starts] = o.used[starts] + 1
+		fits := p.used[slots] < p.size[slots] && p.used[memory]+l.size[memory] <= p.size[memory] && p.used[starts] < p.size[starts]
 		if w.held || p.countsOf(l.key).starting >= p.limits.MaxFunctionStarts {
 			continue
 		}

@@ -128,6 +128,25 @@ func TestStartsByTurns(t *testing.T) {
 	})
 }
 
+// TestTurnsGoByWhatIsScarce: who has much of what nobody lacks is not behind those
+// that have most of what there is too little of.
+func TestTurnsGoByWhatIsScarce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := share(t, 1, func(c *Config) { c.MaxSandboxes, c.MemoryBytes = 4, 1600<<20 })
+		defer w.end()
+		small := w.begun("a", "f", 10<<20)
+		w.begun("a", "f", 10<<20)
+		w.begun("a", "f", 10<<20)
+		w.begun("b", "large", 900<<20)
+		a, b := w.ask("a", "f", 10<<20), w.ask("b", "f", 10<<20)
+		w.pool.drop(small)
+		waits(t, a)
+		if got := <-b; got.s == nil {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // TestFloors: whatever others have taken, in whatever order, a tenant finds its
 // floor of slots, memory, starts and the queue.
 func TestFloors(t *testing.T) {
@@ -180,17 +199,19 @@ func TestOneTenantHasEverything(t *testing.T) {
 	})
 }
 
-// TestWarmIsHeldToTheFloors: idle slots that were lent are not taken back by who
-// had them, where others would find no room then.
-func TestWarmIsHeldToTheFloors(t *testing.T) {
+// TestIdleIsHeldToTheFloors: idle slots leave the floors of others free, so that
+// all of them may be woken at once.
+func TestIdleIsHeldToTheFloors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := share(t, 2, func(*Config) {})
 		defer w.end()
-		w.idle("a", "f", 1, 12)
-		w.fill("a", "g", 1) // of 14 that it may have, 2 are kept for the other
 		got, _ := w.fill("a", "f", 1)
-		if w.pool.used[slots] != 14 {
-			t.Errorf("%d in use after %d warm ones", w.pool.used[slots], len(got))
+		for _, s := range got[:10] {
+			w.pool.begun(s)
+			w.pool.release(s)
+		}
+		if more, _ := w.fill("a", "g", 1); w.pool.all[slots] != 14 {
+			t.Fatalf("%d and %d of 16, and the other has a floor of 2", len(got), len(more))
 		}
 		w.get("b", "f", 1)
 		w.get("b", "f", 1)
@@ -222,16 +243,35 @@ func TestIdleIsTakenBack(t *testing.T) {
 		w := share(t, 3, func(*Config) {})
 		defer w.end()
 		few := w.idle("b", "f", 1, 4)
-		many := w.idle("a", "f", 1, 12)
+		many := w.idle("a", "f", 1, 10) // 2 are c's floor
 		for range 5 {
 			w.get("c", "f", 1)
 		}
-		if !slices.Equal(*w.gone, many[:5]) {
+		if !slices.Equal(*w.gone, many[:3]) {
 			t.Fatalf("gone: %v, of %v", *w.gone, many)
 		}
 		w.get("a", "g", 1)
-		if (*w.gone)[5] != many[5] || slices.Contains(*w.gone, few[0]) {
+		if (*w.gone)[3] != many[3] || slices.Contains(*w.gone, few[0]) {
 			t.Errorf("not its own went: %v", *w.gone)
+		}
+	})
+}
+
+// TestNothingIsTakenInVain: what is within another's floor makes no room, since it
+// would be kept free.
+func TestNothingIsTakenInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := share(t, 3, func(*Config) {})
+		defer w.end()
+		w.idle("b", "f", 1, 2)
+		w.fill("a", "f", 1)
+		own := w.begun("c", "f", 1)
+		w.get("c", "f", 1)
+		time.Sleep(time.Second)
+		w.pool.release(own)
+		w.get("c", "g", 1)
+		if !slices.Equal(*w.gone, []*slot{own}) {
+			t.Errorf("%d are gone, and one was to", len(*w.gone))
 		}
 	})
 }
