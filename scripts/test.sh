@@ -15,4 +15,4 @@ go test ./internal/archtest
 go test -timeout 45m ./... # the longest package, e2e, takes minutes on an idle machine and more beside others
 # The packages where goroutines share state, once more under the race detector,
 # without what measures memory, which the detector multiplies.
-go test -race -short -timeout 15m ./image/ingest ./read/tier/... ./read/keep ./store ./invoke/runtimeapi/... ./invoke/worker/... ./invoke/sandbox/lookup
+go test -race -short -timeout 15m ./image/apart ./image/ingest ./invoke/control ./read/tier/... ./read/keep ./store ./invoke/runtimeapi/... ./invoke/worker/... ./invoke/sandbox/lookup

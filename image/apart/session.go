@@ -26,6 +26,8 @@ type session struct {
 	request request
 	results chan outcome
 
+	reporting sync.Mutex // held while Progress is called; taken before no other
+
 	mu     sync.Mutex
 	errs   []error       // that the process was told, by number from 1
 	opened map[int]*sent // layers by index
@@ -153,6 +155,8 @@ func (s *session) progress(payload []byte) error {
 	if err := json.Unmarshal(payload, &p); err != nil {
 		return err
 	}
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	if s.options.Progress != nil && s.ctx.Err() == nil {
 		s.options.Progress(p)
 	}
