@@ -20,7 +20,6 @@ import (
 	"io"
 	"log/slog"
 	"sync"
-	"time"
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/image/ingest"
@@ -184,9 +183,6 @@ const MinMemoryBytes = otherBytes + 128<<20
 
 // metaBytes is how much of a process's memory may be for names.
 func metaBytes(memory int64) int64 { return max(memory, MinMemoryBytes) - otherBytes }
-
-// stopTime bounds the wait for a killed process.
-const stopTime = 10 * time.Second
 
 func noSuchLayer(i int) error {
 	return thaw.Errorf("", thaw.Internal, "there is no layer %d", i)
