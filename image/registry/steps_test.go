@@ -80,24 +80,53 @@ var (
 	randomName = regexp.MustCompile(`[A-Z2-7]{26}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	descriptor = regexp.MustCompile(`\b[0-9]+<`)
 	pointer    = regexp.MustCompile(`0x[0-9a-f]+`)
-	process    = regexp.MustCompile(`^[0-9]+ +`)
+	resumed    = regexp.MustCompile(`^<\.\.\. \w+ resumed>(.*)$`)
 )
 
 // stepsOf returns the calls in a trace that are about files of dir, without what
-// names one file or another.
+// names one file or another. A call that another thread's came between is two
+// lines of a trace.
 func stepsOf(dir, trace string) (steps []string) {
+	begun := map[string]int{} // the step that a thread has under way
 	for line := range strings.Lines(trace) {
+		thread, line, _ := strings.Cut(strings.TrimSpace(line), " ")
+		line = strings.TrimSpace(line)
+		if m := resumed.FindStringSubmatch(line); m != nil {
+			if at, ok := begun[thread]; ok {
+				steps[at] = normal(dir, strings.Replace(steps[at]+" "+m[1], " )", ")", 1))
+				delete(begun, thread)
+			}
+			continue
+		}
 		if !strings.Contains(line, dir) {
 			continue
 		}
-		line = process.ReplaceAllString(strings.TrimSpace(line), "")
-		line = strings.ReplaceAll(line, dir, "DIR")
-		line = hexName.ReplaceAllString(line, "HEX")
-		line = randomName.ReplaceAllString(line, "RANDOM")
-		line = pointer.ReplaceAllString(line, "POINTER")
-		steps = append(steps, descriptor.ReplaceAllString(line, "FD<"))
+		line, unfinished := strings.CutSuffix(line, " <unfinished ...>")
+		if unfinished {
+			begun[thread] = len(steps)
+		}
+		steps = append(steps, normal(dir, line))
 	}
 	return steps
+}
+
+func normal(dir, line string) string {
+	line = strings.ReplaceAll(line, dir, "DIR")
+	line = hexName.ReplaceAllString(line, "HEX")
+	line = randomName.ReplaceAllString(line, "RANDOM")
+	line = pointer.ReplaceAllString(line, "POINTER")
+	line = strings.Join(strings.Fields(line), " ")
+	return descriptor.ReplaceAllString(line, "FD<")
+}
+
+// TestStepsOf: a call is one step, however a trace tells of it.
+func TestStepsOf(t *testing.T) {
+	whole := "7  openat(AT_FDCWD, \"/d/a\", O_RDONLY) = 3</d/a>\n7  fsync(3</d/a>)      = 0\n8  unlinkat(AT_FDCWD, \"/d/b\", 0) = 0\n"
+	cut := "7  openat(AT_FDCWD, \"/d/a\",  <unfinished ...>\n9  getpid() = 9\n7  <... openat resumed>O_RDONLY) = 3</d/a>\n" +
+		"7  fsync(3</d/a> <unfinished ...>\n8  unlinkat(AT_FDCWD, \"/d/b\", 0 <unfinished ...>\n7  <... fsync resumed>) = 0\n8  <... unlinkat resumed>) = 0\n"
+	if a, b := stepsOf("/d", whole), stepsOf("/d", cut); len(a) != 3 || !slices.Equal(a, b) {
+		t.Errorf("%q\n%q", a, b)
+	}
 }
 
 func read(t *testing.T, path string) string {
