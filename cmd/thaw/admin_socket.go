@@ -33,6 +33,7 @@ func (n *node) socketHandler() http.Handler {
 	handle("GET /v1/tenants", n.listTenants)
 	handle("POST /v1/tenants", n.createTenant)
 	handle("GET /v1/tenants/{tenant}", func(r *http.Request) (any, error) { return n.tenant(r) })
+	handle("GET /v1/tenants/{tenant}/quotas", n.showTenant)
 	handle("POST /v1/tenants/{tenant}/rotate-keys", func(r *http.Request) (any, error) {
 		account, err := n.tenant(r)
 		if err != nil {

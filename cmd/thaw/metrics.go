@@ -77,7 +77,7 @@ func (m *metrics) observe(o worker.Observation) {
 // metricsHandler adds to what is counted here what the loader and the worker
 // tell when they are asked.
 func (n *node) metricsHandler() http.Handler {
-	n.metrics.registry.MustRegister(&liveCollector{node: n}, &poolCollector{node: n})
+	n.metrics.registry.MustRegister(&liveCollector{node: n}, &poolCollector{node: n}, &quotaCollector{node: n})
 	if n.bucket.Bucket != nil {
 		n.metrics.registry.MustRegister(&originCollector{node: n})
 	}

@@ -25,6 +25,7 @@ import (
 	"thaw.dev/thaw/image/source"
 	"thaw.dev/thaw/internal/door"
 	"thaw.dev/thaw/internal/fair"
+	"thaw.dev/thaw/internal/quota"
 	"thaw.dev/thaw/internal/spool"
 	"thaw.dev/thaw/internal/sqlitedb"
 	"thaw.dev/thaw/invoke/control"
@@ -74,6 +75,7 @@ type node struct {
 	tenants  tenants
 	pools    []*fair.Pool          // that tenants share, complete before anything is served
 	usages   []func() []fair.Usage // likewise
+	quotas   []*quota.Quota
 
 	doors  doors
 	bodies *spool.Store // of requests, until they have come
@@ -191,8 +193,13 @@ func (n *node) openStores(ctx context.Context) error {
 	if err := n.weighTenants(ctx); err != nil {
 		return err
 	}
-	n.logs, err = logs.Open(filepath.Join(n.cmd.Data, "logs"), logs.DefaultLimits())
-	return err
+	limits := logs.DefaultLimits()
+	limits.TenantBytes = n.cmd.MaxLogMB << 20
+	if n.logs, err = logs.Open(filepath.Join(n.cmd.Data, "logs"), limits); err != nil {
+		return err
+	}
+	n.bound(n.logs.Quota())
+	return nil
 }
 
 // lookup finds the secret of an access key, for signatures and logins.
@@ -211,11 +218,15 @@ func (n *node) openRegistry(ctx context.Context) error {
 		o.Publishers = append(o.Publishers, account.ID)
 	}
 	var err error
+	if o.Limits, err = n.cmd.registryLimits(n.cmd.Data); err != nil {
+		return err
+	}
 	if n.registry, err = registry.Open(o); err != nil {
 		return err
 	}
 	n.onClose(func(context.Context) error { return n.registry.Close() })
 	n.share(n.registry.Pools()...)
+	n.bound(n.registry.Quotas()...)
 	// Tokens must stay good over a restart, so their secret is derived from one
 	// that is kept.
 	mac := hmac.New(sha256.New, n.keys.SaltMaster())
@@ -246,8 +257,13 @@ func (n *node) openControl(ctx context.Context) error {
 		Sink: n.origin, Objects: n.origin, Keys: n.keys, SaltMaster: n.keys.SaltMaster(),
 		Root: currentRoot, OneDomain: n.cmd.OneDomain, TempDir: temp,
 	}}
+	imageBytes, err := n.cmd.imageBytes()
+	if err != nil {
+		return err
+	}
 	n.control, err = control.Open(ctx, control.Options{
 		DB: n.db, Images: images, Region: n.cmd.Region, Log: n.log, PrepareTime: n.cmd.PrepareTime,
+		Functions: n.cmd.MaxFunctions, ImageBytes: imageBytes,
 		Retire: func(_ context.Context, t thaw.TenantID, function string) { n.worker.Retire(t, function) },
 	})
 	if err != nil {
@@ -255,6 +271,7 @@ func (n *node) openControl(ctx context.Context) error {
 	}
 	n.onClose(n.control.Close)
 	n.share(n.control.Pools()...)
+	n.bound(n.control.Quotas()...)
 	return nil
 }
 
@@ -292,6 +309,7 @@ func (n *node) serve(ctx context.Context) error {
 		})
 	}
 	group.Go(func() error { return n.registry.Run(ctx) })
+	group.Go(func() error { return n.logs.Run(ctx, n.log) })
 	group.Go(func() error { return n.watchOrigin(ctx) })
 	if n.nat != nil {
 		group.Go(func() error {

@@ -31,6 +31,8 @@ type serveCmd struct {
 
 	shareFlags
 
+	quotaFlags
+
 	MemoryMB      int           `help:"Memory for all sandboxes together, in MB; by default three quarters of the machine's." placeholder:"MB"`
 	Sandboxes     int           `help:"Sandboxes at once, idle ones included." default:"256"`
 	Starts        int           `help:"Cold starts at once; further invocations wait." default:"16"`
@@ -82,6 +84,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	if c.TmpDisk < 1 {
 		return thaw.Errorf("serve", thaw.Invalid, "--tmp-disk %d: it is not a positive number of MB", c.TmpDisk)
+	}
+	if err := c.quotaFlags.check(); err != nil {
+		return err
 	}
 	c.raiseTables("/proc/sys", log)
 	undo, err := makeDataFolder(c.Data)

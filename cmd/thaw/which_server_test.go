@@ -200,6 +200,7 @@ var arguments = map[string][]string{
 	"image inspect":      {"f"},
 	"cache drop":         {"l1"},
 	"tenant create":      {"t"},
+	"tenant show":        {"t"},
 	"tenant rotate-keys": {"t"},
 	"registry login":     {"registry.example", "-u", "me", "--password-stdin"},
 	"registry logout":    {"registry.example"},

@@ -93,6 +93,9 @@ func (w *Writer) Mount(from *Repo, h v1.Hash) (bool, error) {
 	if err := w.ensure(); err != nil {
 		return false, err
 	}
+	if err := w.mayMount(from, h); err != nil {
+		return false, err
+	}
 	repoLock := w.store.repoLock(&w.Repo)
 	repoLock.RLock()
 	defer repoLock.RUnlock()
@@ -148,7 +151,7 @@ func (w *Writer) adopt(temp string, h v1.Hash) error {
 		}
 	}
 	if err == nil && !have {
-		if err = os.Rename(temp, central); err == nil {
+		if err = w.keep(temp, central); err == nil {
 			err = w.place(central, h)
 		}
 	}
@@ -156,6 +159,18 @@ func (w *Writer) adopt(temp string, h v1.Hash) error {
 		err = syncDir(filepath.Dir(central))
 	}
 	return diskError("store "+h.String(), err)
+}
+
+// keep makes the file temp the owner's bytes at central.
+func (w *Writer) keep(temp, central string) error {
+	info, err := os.Stat(temp)
+	if err != nil {
+		return err
+	}
+	// What another size or too many links made useless stays counted for a
+	// while. Room is not asked for: the upload has taken it, and gives it back.
+	w.store.quotas.bytes.Add(w.owner, fileBytes+info.Size())
+	return os.Rename(temp, central)
 }
 
 // sameSize reports whether b exists with the size of a. A file of another size

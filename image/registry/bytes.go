@@ -56,7 +56,7 @@ func (s *Store) free() error {
 	err := s.disk.emptyTrash()
 	for b := range s.loose.take() {
 		_, freed := s.dropUnlinked(b.owner, s.blobPath(b.owner, b.hash), b.hash)
-		_, freedShared := s.dropUnlinked(b.owner, s.sharedPath(b.hash), b.hash)
+		_, freedShared := s.dropUnlinked("", s.sharedPath(b.hash), b.hash)
 		err = errors.Join(err, freed, freedShared)
 	}
 	return err
@@ -85,6 +85,7 @@ func (s *Store) dropUnlinked(owner, path string, h v1.Hash) (int64, error) {
 	if err := removeSynced(path); err != nil {
 		return 0, diskError("free "+h.String(), err)
 	}
+	s.quotas.bytes.Give(owner, fileBytes+info.Size())
 	return info.Size(), nil
 }
 

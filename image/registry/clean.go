@@ -45,6 +45,9 @@ func (s *Store) Clean(ctx context.Context) (Cleaned, error) {
 		}
 	}
 	err = errors.Join(err, s.freeUnlinked(ctx, &done))
+	for _, owner := range owners {
+		err = errors.Join(err, s.recount(ctx, owner.Name()))
+	}
 	return done, diskErrorKeepingKind("clean", err)
 }
 

@@ -271,8 +271,12 @@ func (q *request) write(body []byte) {
 func (q *request) fail(err error) {
 	code, kind := CodeOf(err), thaw.KindOf(err)
 	status := statusOf(code, kind)
-	if code == CodeTagImmutable {
+	switch code {
+	case CodeTagImmutable:
 		code = CodeTagInvalid
+	case CodeQuota:
+		code = CodeDenied
+	default:
 	}
 	message := "the registry failed; its log has the reason under request " + q.info.ID
 	if status == http.StatusServiceUnavailable {

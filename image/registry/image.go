@@ -99,6 +99,9 @@ func (w *Writer) putLocked(p Push, h v1.Hash, doc document) (Manifest, error) {
 	if err := w.checkNamed(doc); err != nil {
 		return Manifest{}, err
 	}
+	if err := w.takeManifest(h, p); err != nil {
+		return Manifest{}, err
+	}
 	m := Manifest{Digest: h, MediaType: doc.mediaType, Bytes: int64(len(p.Data)), ImageBytes: doc.bytes(), ArtifactType: doc.artifactType, Pushed: time.Now().UTC(), path: w.manifestPath(h)}
 	for _, child := range doc.manifests {
 		m.Children = append(m.Children, child.Digest.String())
@@ -367,7 +370,11 @@ func (w *Writer) DeleteTag(tag string) error {
 	if _, err := w.Tag(tag); err != nil {
 		return err
 	}
-	return diskError("delete tag "+tag, removeSynced(w.tagPath(tag)))
+	if err := removeSynced(w.tagPath(tag)); err != nil {
+		return diskError("delete tag "+tag, err)
+	}
+	w.giveManifest(0, 0, 1)
+	return nil
 }
 
 // DeleteManifest removes a manifest and the tags that stand for it. Its blobs
@@ -392,6 +399,9 @@ func (w *Writer) DeleteManifest(h v1.Hash) error {
 	}
 	if err == nil {
 		err = removeSynced(m.path)
+	}
+	if err == nil {
+		w.giveManifest(1, m.Bytes, int64(len(tags[h])))
 	}
 	// A listing passes over referrers that are gone, so this comes last.
 	if err == nil && m.Subject != "" {

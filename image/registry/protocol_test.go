@@ -216,7 +216,7 @@ func (s *server) breakOff(t testing.TB, location string, data []byte) {
 // TestUploadLimits: the size of a blob, the number of uploads, and cancelling.
 func TestUploadLimits(t *testing.T) {
 	o := options(t.TempDir())
-	o.MaxBlobBytes, o.MaxUploads = 1000, 2
+	o.MaxBlobBytes, o.Limits.Uploads = 1000, 2
 	s := startServer(t, o)
 	s.pushBlob(t, alice, "app", make([]byte, 1000))
 	s.do(t, call{method: "POST", path: "/v2/app/blobs/uploads/?digest=" + unknownDigest, as: alice, body: make([]byte, 1001), status: 413, code: registry.CodeSizeInvalid})

@@ -36,6 +36,7 @@ const (
 	CodeTagImmutable        Code = "TAG_IMMUTABLE"  // sent as TAG_INVALID, as ECR does
 	CodeNameExists          Code = "NAME_EXISTS"    // no protocol answer: creating what is there
 	CodeNameNotEmpty        Code = "NAME_NOT_EMPTY" // no protocol answer: removing what is in use
+	CodeQuota               Code = "QUOTA_EXCEEDED" // sent as DENIED: tools then don't try again
 	CodeUnavailable         Code = "UNAVAILABLE"
 	CodeUnknown             Code = "UNKNOWN"
 )
@@ -79,7 +80,7 @@ func kindOfCode(code Code) thaw.Kind {
 	switch code {
 	case CodeBlobUnknown, CodeBlobUploadUnknown, CodeManifestUnknown, CodeNameUnknown:
 		return thaw.NotFound
-	case CodeUnauthorized, CodeDenied:
+	case CodeUnauthorized, CodeDenied, CodeQuota:
 		return thaw.Denied
 	case CodeTooManyRequests:
 		return thaw.Throttled

@@ -154,7 +154,14 @@ func (w *Writer) Create(settings Settings) (Repository, error) {
 	} else if CodeOf(err) != CodeNameUnknown {
 		return Repository{}, err
 	}
-	return w.createLocked(settings)
+	if err := w.takeRepository(); err != nil {
+		return Repository{}, err
+	}
+	made, err := w.createLocked(settings)
+	if err != nil {
+		w.giveRepository()
+	}
+	return made, err
 }
 
 // createLocked makes the folder elsewhere and renames it, so that a repository
@@ -281,6 +288,7 @@ func (w *Writer) Delete(force bool) (Repository, error) {
 	for _, h := range blobs {
 		w.store.loose.note(bytesOf{w.owner, h})
 	}
+	w.giveRepository()
 	return desc, nil
 }
 

@@ -33,9 +33,8 @@ type Options struct {
 	// MaxBlobBytes bounds one blob.
 	MaxBlobBytes int64
 
-	// MaxUploads bounds the uploads that an owner may have under way; each is
-	// a file until it is finished, cancelled or stale.
-	MaxUploads int
+	// Limits bound what an owner may have.
+	Limits Limits
 
 	// StaleAfter is how long an upload may rest between two requests, and how
 	// long a blob may stay in a repository without a manifest that names it.
@@ -56,7 +55,7 @@ func DefaultOptions(dir string) Options {
 	return Options{
 		Dir:          dir,
 		MaxBlobBytes: DefaultMaxBlobBytes,
-		MaxUploads:   1000,
+		Limits:       DefaultLimits(),
 		StaleAfter:   24 * time.Hour,
 		CleanEvery:   time.Hour,
 		Log:          slog.Default(),
@@ -69,8 +68,10 @@ func (o Options) Validate() error {
 	switch {
 	case o.Dir == "":
 		return thaw.Errorf(op, thaw.Invalid, "no folder given")
-	case o.MaxBlobBytes <= 0 || o.MaxUploads <= 0 || o.StaleAfter <= 0 || o.CleanEvery <= 0:
-		return thaw.Errorf(op, thaw.Invalid, "limits and times must be positive")
+	case o.MaxBlobBytes <= 0 || o.StaleAfter <= 0 || o.CleanEvery <= 0:
+		return thaw.Errorf(op, thaw.Invalid, "the limit of a blob and times must be positive")
+	case !o.Limits.valid():
+		return thaw.Errorf(op, thaw.Invalid, "%+v: limits must not be negative", o.Limits)
 	case o.Log == nil:
 		return thaw.Errorf(op, thaw.Invalid, "no logger given")
 	}
@@ -98,6 +99,7 @@ type Store struct {
 	uploads    uploads
 	indexes    *indexes
 	loose      loose
+	quotas     quotas
 	ownerMu    sync.Mutex // making an owner's folders
 	buffers    *fair.Pool // the large buffers of uploads
 
@@ -120,6 +122,8 @@ func Open(o Options) (*Store, error) {
 	for _, t := range o.Publishers {
 		s.publishers[t] = true
 	}
+	s.quotas.init(o.Limits)
+	s.uploads.quotas = &s.quotas
 	if err := makeDir(o.Dir); err != nil {
 		return nil, diskError("open", err)
 	}
@@ -172,7 +176,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-clean.C:
 			s.cleanAndLog(ctx)
 		case <-trash.C:
-			if err := s.free(); err != nil {
+			if err := errors.Join(s.free(), s.recountStale(ctx)); err != nil && ctx.Err() == nil {
 				s.options.Log.Error("registry: freeing what was discarded failed", "err", err)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -53,6 +54,8 @@ type session struct {
 	owner string
 	turn  chan struct{} // holds one token while nobody works on the upload
 
+	charged atomic.Int64 // bytes that the owner's quota counts for it
+
 	// The rest belongs to whoever has the token.
 	bytes int64     // received
 	hash  hash.Hash // of algorithm, over all of them; nil if it must be computed from the file
@@ -63,16 +66,16 @@ type session struct {
 
 // uploads are the sessions of a store, by path.
 type uploads struct {
-	dir string
+	dir    string
+	quotas *quotas
 
 	mu     sync.Mutex
 	byPath map[string]*session
-	owners map[string]int // number of sessions
 }
 
 // load finds the uploads that a former process left.
 func (u *uploads) load(dir string) error {
-	u.dir, u.byPath, u.owners = dir, map[string]*session{}, map[string]int{}
+	u.dir, u.byPath = dir, map[string]*session{}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -83,7 +86,11 @@ func (u *uploads) load(dir string) error {
 			return err
 		}
 		owner, _, _ := strings.Cut(entry.Name(), ".")
-		u.addLocked(&session{path: filepath.Join(dir, entry.Name()), owner: owner, bytes: info.Size(), algorithm: "sha256"})
+		s := &session{path: filepath.Join(dir, entry.Name()), owner: owner, bytes: info.Size(), algorithm: "sha256"}
+		s.charged.Store(fileBytes + s.bytes)
+		had, _ := u.quotas.uploads.Used(owner)
+		u.quotas.uploads.Set(owner, had+1)
+		u.addLocked(s)
 	}
 	return nil
 }
@@ -92,7 +99,6 @@ func (u *uploads) addLocked(s *session) {
 	s.turn = make(chan struct{}, 1)
 	s.turn <- struct{}{}
 	u.byPath[s.path] = s
-	u.owners[s.owner]++
 }
 
 func (u *uploads) forget(s *session) {
@@ -102,9 +108,18 @@ func (u *uploads) forget(s *session) {
 		return
 	}
 	delete(u.byPath, s.path)
-	if u.owners[s.owner]--; u.owners[s.owner] == 0 {
-		delete(u.owners, s.owner)
+	u.quotas.uploads.Give(s.owner, 1)
+	u.quotas.bytes.Give(s.owner, s.charged.Swap(0))
+}
+
+// chargedTo returns the bytes that an owner's quota counts for its uploads.
+func (u *uploads) chargedTo(owner string) (n int64) {
+	for _, s := range u.snapshot() {
+		if s.owner == owner {
+			n += s.charged.Load()
+		}
 	}
+	return n
 }
 
 func (u *uploads) snapshot() []*session {
@@ -175,27 +190,32 @@ func (u *uploads) dropStale(before time.Time) (int, error) {
 // StartUpload begins an upload. algorithm is what its digest will probably
 // use, "sha256" or "sha512"; another digest costs a second pass over the bytes
 // at the end. It fails with TOOMANYREQUESTS where the owner has too many
-// uploads under way.
+// uploads under way, and with QUOTA_EXCEEDED where it may store no more.
 func (w *Writer) StartUpload(algorithm string) (*Upload, error) {
 	hasher, err := v1.Hasher(algorithm)
 	if err != nil {
 		return nil, refuse(CodeDigestInvalid, "digest algorithm %q is not supported", clip(algorithm))
 	}
+	if err := w.mayExist(); err != nil {
+		return nil, err
+	}
 	id := newUUID()
 	s := &session{path: w.store.uploads.prefix(&w.Repo) + id, owner: w.owner, hash: hasher, algorithm: algorithm}
-	u := &w.store.uploads
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.owners[w.owner] >= w.store.options.MaxUploads {
-		return nil, refuse(CodeTooManyRequests, "%d uploads are under way; finish or cancel some", u.owners[w.owner])
+	u, q := &w.store.uploads, &w.store.quotas
+	if !q.uploads.Take(w.owner, 1) {
+		return nil, refuse(CodeTooManyRequests, "%d uploads are under way; finish or cancel some", q.uploads.Limit())
 	}
-	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	err = w.charge(&s.charged, fileBytes)
 	if err == nil {
-		err = f.Close()
+		err = diskError("start an upload", createEmpty(s.path))
 	}
 	if err != nil {
-		return nil, diskError("start an upload", err)
+		q.uploads.Give(w.owner, 1)
+		q.bytes.Give(w.owner, s.charged.Load())
+		return nil, err
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.addLocked(s)
 	return &Upload{ID: id, writer: w, session: s}, nil
 }
@@ -280,6 +300,7 @@ func (u *Upload) appendLocked(chunk Chunk, body io.Reader) error {
 	if got := s.bytes - before; want >= 0 && got != want {
 		// Undone, since the client believes that it sent something else.
 		s.bytes, s.hash = before, nil
+		u.writer.uncharge(&s.charged, got)
 		if err := os.Truncate(s.path, before); err != nil {
 			return diskError("upload", err)
 		}
@@ -330,6 +351,9 @@ func (u *Upload) copyLocked(body io.Reader) (err error) {
 
 func (u *Upload) writeLocked(f *os.File, p []byte) error {
 	s := u.session
+	if err := u.writer.charge(&s.charged, int64(len(p))); err != nil {
+		return err
+	}
 	n, err := f.Write(p)
 	s.bytes += int64(n)
 	if s.hash != nil {
@@ -428,6 +452,14 @@ func hashFile(ctx context.Context, path, algorithm string) (v1.Hash, error) {
 			return v1.Hash{}, err
 		}
 	}
+}
+
+func createEmpty(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func syncFile(path string) error {

@@ -22,7 +22,7 @@ var table = map[string]rule{
 	"image/ingest":            {local: []string{"", "format/chunk", "format/erofs", "format/manifest", "format/seal", "image/flatten"}, external: []string{"github.com/klauspost/compress"}},
 	"image/apart":             {local: []string{"", "image/ingest"}, external: []string{"golang.org/x/sys"}},
 	"image/ingest/ingesttest": {local: []string{"", "format/chunk", "format/manifest", "format/seal", "image/ingest", "internal/testkit"}, external: []string{"golang.org/x/sys"}},
-	"image/registry":          {local: []string{"", "internal/fair", "internal/request", "internal/spool"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
+	"image/registry":          {local: []string{"", "internal/fair", "internal/quota", "internal/request", "internal/spool"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sys"}},
 	"image/registry/ecr":      {local: []string{"", "image/registry", "internal/fair", "internal/request"}, external: []string{"github.com/google/go-containerregistry"}},
 	"image/source":            {local: []string{"", "image/ingest", "image/registry"}, external: []string{"github.com/google/go-containerregistry", "golang.org/x/sync"}},
 
@@ -55,9 +55,9 @@ var table = map[string]rule{
 	// The invoke path.
 	"invoke":                           {},
 	"invoke/api":                       {local: []string{"", "internal/request", "invoke/control", "tenant/sigv4"}},
-	"invoke/control":                   {local: []string{"", "internal/fair", "internal/sqlitedb", "invoke/program"}, external: []string{"github.com/google/uuid"}},
+	"invoke/control":                   {local: []string{"", "internal/fair", "internal/quota", "internal/sqlitedb", "invoke/program"}, external: []string{"github.com/google/uuid"}},
 	"invoke/control/controltest":       {local: []string{"", "invoke/control"}},
-	"invoke/logs":                      {local: []string{""}},
+	"invoke/logs":                      {local: []string{"", "internal/quota"}},
 	"invoke/placement":                 {local: []string{""}},
 	"invoke/program":                   {},
 	"invoke/runtimeapi":                {local: []string{"", "internal/fair"}},
@@ -88,6 +88,7 @@ var table = map[string]rule{
 	"internal/ahead":         {},
 	"internal/door":          {local: []string{"", "internal/fair"}},
 	"internal/fair":          {local: []string{""}},
+	"internal/quota":         {},
 	"internal/dnstest":       {external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"e2e/stranger":           {},
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
@@ -101,5 +102,5 @@ var table = map[string]rule{
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/apart", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/door", "internal/fair", "internal/otlp", "internal/request", "internal/spool", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/keep", "read/latency", "read/loader", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/workingset", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/apart", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/door", "internal/fair", "internal/otlp", "internal/quota", "internal/request", "internal/spool", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/keep", "read/latency", "read/loader", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/workingset", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"}},
 }

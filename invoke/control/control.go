@@ -25,6 +25,7 @@ import (
 
 	thaw "thaw.dev/thaw"
 	"thaw.dev/thaw/internal/fair"
+	"thaw.dev/thaw/internal/quota"
 	"thaw.dev/thaw/internal/sqlitedb"
 )
 
@@ -119,6 +120,10 @@ type Options struct {
 	// a minute.
 	Turn time.Duration
 
+	// Functions bounds the functions of a tenant, and ImageBytes the uncompressed
+	// bytes of the different images that serve them; 0 is no bound.
+	Functions, ImageBytes int64
+
 	// RetryDelay is the wait before the first repetition of a preparation
 	// that failed because something was unavailable; it doubles each time. 0
 	// means one second.
@@ -165,6 +170,8 @@ type Control struct {
 	slots   *fair.Pool // bounds preparations
 	asking  *fair.Pool // bounds requests that ask a registry what a reference names
 
+	functions, imageBytes *quota.Quota // by tenant
+
 	work   context.Context //nolint:containedctx // the life of the preparations, which no call owns; ends with Close
 	cancel context.CancelCauseFunc
 	group  sync.WaitGroup // preparations and calls of Retire
@@ -188,7 +195,11 @@ func Open(ctx context.Context, options Options) (*Control, error) {
 	c := &Control{options: options, jobs: make(map[string]*job),
 		slots:  fair.New(fair.Options{Name: "preparations", Size: int64(options.Prepares), KeepFree: true}),
 		asking: fair.New(fair.Options{Name: "references", Size: maxAsking, KeepFree: true, OwnerWaiters: maxAsking})}
+	c.functions, c.imageBytes = quota.New("functions", options.Functions), quota.New("image-bytes", options.ImageBytes)
 	c.targets.byName = make(map[key]*Target)
+	if err := c.countAll(ctx); err != nil {
+		return nil, thaw.Wrap(op, err)
+	}
 	c.work, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	unfinished, err := c.unfinished(ctx)
 	if err != nil {

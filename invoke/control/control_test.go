@@ -38,6 +38,8 @@ type world struct {
 	change func(*control.Options) // for the next open; nil changes nothing
 	log    bytes.Buffer           // read it after closeAll
 
+	functions, imageBytes int64 // the bounds, from the next open on
+
 	closeAll func() // ends Control and its database
 
 	mu      sync.Mutex
@@ -58,7 +60,7 @@ func (w *world) open(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := control.Options{DB: db, Images: w.images, Architecture: "x86_64",
+	o := control.Options{DB: db, Images: w.images, Architecture: "x86_64", Functions: w.functions, ImageBytes: w.imageBytes,
 		RetryDelay: time.Millisecond, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Retire: func(_ context.Context, tenant thaw.TenantID, name string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

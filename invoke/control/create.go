@@ -72,8 +72,9 @@ type NewFunction struct {
 // Create makes a function. It returns once the function is durable and its
 // reference is resolved to a digest; the function is [Pending] until its image
 // is prepared, which goes on by itself. Errors: a [Problem] of kind
-// [thaw.Invalid], [thaw.Conflict] where the name is taken, [thaw.Denied] where
-// the registry refuses the tenant; [thaw.Unavailable].
+// [thaw.Invalid], also where the tenant has as much as it may, [thaw.Conflict]
+// where the name is taken, [thaw.Denied] where the registry refuses the tenant;
+// [thaw.Unavailable].
 func (c *Control) Create(ctx context.Context, tenant thaw.TenantID, in NewFunction) (*Function, error) {
 	const op = "create function"
 	n, err := c.parseName(op, tenant, in.Name, "")
@@ -93,12 +94,22 @@ func (c *Control) Create(ctx context.Context, tenant thaw.TenantID, in NewFuncti
 	if _, err := load(ctx, c.options.DB, key{tenant, n.bare}); err == nil {
 		return nil, thaw.Wrap(op, alreadyExists(n.bare))
 	}
-	if f.Next, err = c.resolve(ctx, op, tenant, in.ImageURI); err != nil {
+	if _, known := c.imageBytes.Used(string(tenant)); !known {
+		c.countImages(ctx, tenant)
+	}
+	if err := c.checkImageBytes(op, tenant); err != nil {
 		return nil, err
 	}
-	f.stamp(time.Now())
-	if err := c.insert(ctx, f); err != nil {
-		return nil, thaw.Wrap(op, err)
+	if err := c.takeFunction(op, tenant); err != nil {
+		return nil, err
+	}
+	if f.Next, err = c.resolve(ctx, op, tenant, in.ImageURI); err == nil {
+		f.stamp(time.Now())
+		err = thaw.Wrap(op, c.insert(ctx, f))
+	}
+	if err != nil {
+		c.functions.Give(string(tenant), 1)
+		return nil, err
 	}
 	c.prepare(f)
 	return f, nil

@@ -90,6 +90,10 @@ func (p *preparation) attempt(ctx context.Context) (_ Prepared, err error) {
 		return Prepared{}, err // closing, or deleted
 	}
 	defer release()
+	// Others of the tenant's may have become ready since it was created.
+	if err := p.checkImageBytes("", p.key.tenant); err != nil {
+		return Prepared{}, err
+	}
 	if err := p.begin(ctx); err != nil {
 		return Prepared{}, err
 	}
@@ -104,7 +108,9 @@ func (p *preparation) attempt(ctx context.Context) (_ Prepared, err error) {
 			err = ended
 		}
 	}()
-	return p.options.Images.Prepare(ctx, p.key.tenant, p.next.Pinned, p.job.report)
+	prepared, err := p.options.Images.Prepare(ctx, p.key.tenant, p.next.Pinned, p.job.report)
+	p.imageBytes.Add(string(p.key.tenant), prepared.Bytes) // until they are counted
+	return prepared, err
 }
 
 // watch ends the returned context when the preparation has had its time, or its

@@ -142,6 +142,7 @@ func (c *Control) store(ctx context.Context, k key, next Code, prepared Prepared
 			log.Log(ctx, level, "function: image could not be prepared", "error", failure)
 			return
 		case err == nil:
+			c.countImages(context.WithoutCancel(ctx), k.tenant)
 			log.Info("function: image is ready", "bytes", prepared.Bytes, "image_id", prepared.Image)
 			if replaced {
 				c.retire(k.tenant, k.name)

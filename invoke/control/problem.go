@@ -20,6 +20,7 @@ const (
 	PreconditionFailed ProblemType = "PreconditionFailedException"
 	AccessDenied       ProblemType = "AccessDeniedException"
 	TooManyRequests    ProblemType = "TooManyRequestsException"
+	CodeStorage        ProblemType = "CodeStorageExceededException"
 	Unavailable        ProblemType = "ServiceUnavailableException"
 )
 

@@ -44,6 +44,9 @@ func (c *Control) UpdateCode(ctx context.Context, tenant thaw.TenantID, in CodeU
 	if err != nil {
 		return nil, c.word(op, tenant, n, err)
 	}
+	if err := c.checkImageBytes(op, tenant); err != nil {
+		return nil, err
+	}
 	next, err := c.resolve(ctx, op, tenant, in.ImageURI)
 	if err != nil {
 		return nil, err
@@ -123,6 +126,8 @@ func (c *Control) Delete(ctx context.Context, tenant thaw.TenantID, nameText, qu
 	if f.Next != nil {
 		c.abandon(f.Next.Job)
 	}
+	c.functions.Give(string(tenant), 1)
+	c.countImages(ctx, tenant)
 	c.retire(tenant, f.Name)
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/quota"
 )
 
 // Limits bounds what logs may take. [DefaultLimits] are the usual ones.
@@ -30,6 +31,7 @@ type Limits struct {
 	FileBytes      int64 // a stream goes on in a new file beyond this
 	FunctionBytes  int64 // all files of a function; the oldest go first
 	FunctionFiles  int   // likewise, a file for each sandbox at least
+	TenantBytes    int64 // all files of a tenant, of 16 KiB at least each; likewise, by [Store.Run]. 0 is no bound
 	BytesPerSecond int64 // of one sandbox, in the long run; more is dropped, and the drop is told
 	BurstBytes     int64 // what a sandbox may print at once
 }
@@ -42,15 +44,16 @@ func DefaultLimits() Limits {
 		FileBytes:      8 << 20,
 		FunctionBytes:  64 << 20,
 		FunctionFiles:  1000,
+		TenantBytes:    10 << 30,
 		BytesPerSecond: 1 << 20,
 		BurstBytes:     8 << 20,
 	}
 }
 
 func (l Limits) validate() error {
-	if l.LineBytes < 1 || l.FileBytes < 1 || l.FunctionBytes < 1 || l.FunctionFiles < 1 ||
+	if l.TenantBytes < 0 || l.LineBytes < 1 || l.FileBytes < 1 || l.FunctionBytes < 1 || l.FunctionFiles < 1 ||
 		l.BytesPerSecond < 1 || l.BurstBytes < 1 {
-		return thaw.Errorf("logs: limits", thaw.Invalid, "%+v: each must be positive", l)
+		return thaw.Errorf("logs: limits", thaw.Invalid, "%+v: each must be positive, but that of a tenant, which may be 0", l)
 	}
 	return nil
 }
@@ -59,6 +62,8 @@ func (l Limits) validate() error {
 type Store struct {
 	dir    string
 	limits Limits
+	bytes  *quota.Quota  // by tenant, known once Run has counted
+	over   chan struct{} // has a token when a tenant may be over its bound
 }
 
 // Open returns the store in dir, which it creates.
@@ -69,7 +74,7 @@ func Open(dir string, limits Limits) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, thaw.Wrap("logs: open", err)
 	}
-	return &Store{dir: dir, limits: limits}, nil
+	return &Store{dir: dir, limits: limits, bytes: quota.New("log-bytes", limits.TenantBytes), over: make(chan struct{}, 1)}, nil
 }
 
 // functionName is what names a folder: Lambda's function names.
@@ -106,6 +111,8 @@ func (s *Store) Create(tenant thaw.TenantID, function, stream string) (*Writer, 
 		return nil, thaw.Errorf("logs: create", thaw.Invalid, "%q names no stream", stream)
 	}
 	return &Writer{
+		store:  s,
+		tenant: tenant,
 		limits: s.limits,
 		dir:    dir,
 		base:   strings.ReplaceAll(stream, "/", "-"),
@@ -120,6 +127,13 @@ func (s *Store) Remove(tenant thaw.TenantID, function string) error {
 	dir, err := s.functionDir(tenant, function)
 	if err != nil {
 		return err
+	}
+	list, err := segments(dir)
+	if err != nil {
+		return err
+	}
+	for _, seg := range list {
+		s.grew(tenant, -seg.cost())
 	}
 	return thaw.Wrap("logs: remove "+function, os.RemoveAll(dir))
 }
@@ -169,7 +183,8 @@ func segments(dir string) ([]segment, error) {
 
 // prune deletes a function's oldest files beyond the limits. A file that a
 // sandbox still writes to may go too: its space is free once that sandbox ends.
-func prune(dir string, limits Limits) {
+func (s *Store) prune(tenant thaw.TenantID, dir string) {
+	limits := s.limits
 	list, err := segments(dir)
 	if err != nil {
 		return // the next stream's end tries again
@@ -178,7 +193,9 @@ func prune(dir string, limits Limits) {
 	for i, seg := range list {
 		bytes += seg.bytes
 		if i > 0 && (i >= limits.FunctionFiles || bytes > limits.FunctionBytes) {
-			_ = os.Remove(seg.path) // likewise
+			if err := os.Remove(seg.path); err == nil { // else likewise
+				s.grew(tenant, -seg.cost())
+			}
 		}
 	}
 }

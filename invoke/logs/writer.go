@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"thaw.dev/thaw"
 )
 
 // TailBytes is how much of an invocation's log its caller can ask for: Lambda's
@@ -36,6 +38,8 @@ const stampBytes = len(timeLayout) + 1
 // lost to the file, not to the tail. The file is 10 ms behind, which is what
 // the end of this process can lose.
 type Writer struct {
+	store  *Store
+	tenant thaw.TenantID
 	limits Limits
 	dir    string
 	base   string
@@ -193,7 +197,7 @@ func (w *Writer) Close() error {
 	if file == nil {
 		return nil
 	}
-	prune(w.dir, w.limits)
+	w.store.prune(w.tenant, w.dir)
 	return file.Close()
 }
 
@@ -227,13 +231,14 @@ func (w *Writer) flush() {
 	if w.file != nil && w.fileBytes+int64(len(w.pending)) > w.limits.FileBytes {
 		_ = w.file.Close() // nothing more can be done for it
 		w.file, w.segment, w.fileBytes = nil, w.segment+1, 0
-		prune(w.dir, w.limits)
+		w.store.prune(w.tenant, w.dir)
 	}
 	if w.file == nil && !w.create() {
 		return
 	}
 	n, _ := w.file.Write(w.pending) // a full disk must not stop a function
 	w.fileBytes += int64(n)
+	w.store.grew(w.tenant, int64(n))
 }
 
 func (w *Writer) create() bool {
@@ -246,5 +251,6 @@ func (w *Writer) create() bool {
 		return false
 	}
 	w.file = file
+	w.store.grew(w.tenant, fileBytes)
 	return true
 }

@@ -50,7 +50,7 @@ func typeOf(code registry.Code) string {
 		return "InvalidLayerPartException"
 	case registry.CodeTagImmutable:
 		return "ImageTagAlreadyExistsException"
-	case registry.CodeTooManyRequests:
+	case registry.CodeTooManyRequests, registry.CodeQuota:
 		return "LimitExceededException"
 	case registry.CodeDenied, registry.CodeUnauthorized:
 		return "AccessDeniedException"
