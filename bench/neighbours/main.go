@@ -38,6 +38,7 @@ type options struct {
 	only     []string
 	counts   []int
 	seconds  float64
+	layouts  string
 	programs []program
 }
 
@@ -57,6 +58,7 @@ func main() {
 	seconds := flag.Float64("seconds", 4, "how long to measure beside the abusers, each time")
 	now := flag.String("thaw", "", "program to measure; bin/thaw without")
 	before := flag.String("before", "", "an older program to measure as well")
+	layouts := flag.String("images", "", "folder that keeps the victim's images for the next run")
 	list := flag.Bool("list", false, "say which scenarios there are")
 	flag.Parse()
 	if *list {
@@ -69,7 +71,7 @@ func main() {
 	if err != nil {
 		log.Fatal("bench/neighbours: ", err)
 	}
-	o.seconds = *seconds
+	o.seconds, o.layouts = *seconds, *layouts
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err = run(ctx, o)
 	stop()
@@ -125,7 +127,7 @@ func run(ctx context.Context, o options) error {
 	defer os.RemoveAll(dir)
 	var worlds []*world
 	for _, p := range o.programs {
-		w, err := openWorld(ctx, filepath.Join(dir, p.name), p)
+		w, err := openWorld(ctx, filepath.Join(dir, p.name), o.layouts, p)
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ const (
 	warmName, warmTag = "warm", "go-hello:1"
 	coldName, coldTag = "cold", "py-hello:1"
 
-	victimMB = 1769 // one processor's worth
+	victimMB = 640 // three sandboxes are within a ninth of the memory
 
 	warmEvery   = 10 * time.Millisecond
 	deployEvery = 500 * time.Millisecond

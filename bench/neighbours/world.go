@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -22,11 +23,11 @@ const mostAbusers = 8
 
 // serveFlags leave each sandbox scarce enough that a few abusers can take all,
 // and are flags of older programs too.
-var serveFlags = []string{"--memory-mb", "12288", "--sandboxes", "48", "--drain-time", "1s"}
+var serveFlags = []string{"--memory-mb", "18432", "--sandboxes", "48", "--drain-time", "1s"}
 
 // serverFiles is how many descriptors a server has: fewer than abusers, so that
 // they can try to take all.
-const serverFiles = 8192
+const serverFiles = 12_000
 
 // world is a data folder with a victim's functions, and its server.
 type world struct {
@@ -34,6 +35,7 @@ type world struct {
 	binary  string // starts the program, with a bound on descriptors
 	dir     string
 	work    string   // of all worlds: images and programs
+	layouts string   // keeps the victim's images for the next run; may be empty
 	remotes []string // registries elsewhere, of the abusers: host and port
 
 	folders int
@@ -44,8 +46,8 @@ type world struct {
 	broken  bool // the data folder must not be used again
 }
 
-func openWorld(ctx context.Context, dir string, p program) (*world, error) {
-	w := &world{program: p, dir: dir, work: filepath.Dir(dir), broken: true}
+func openWorld(ctx context.Context, dir, layouts string, p program) (*world, error) {
+	w := &world{program: p, dir: dir, work: filepath.Dir(dir), layouts: layouts, broken: true}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func openWorld(ctx context.Context, dir string, p program) (*world, error) {
 
 // images is a layout with the victim's images.
 func (w *world) images(ctx context.Context) (string, error) {
-	return measure.BuildImages(ctx, w.work, "gzip", warmTag, coldTag)
+	return measure.BuildImages(ctx, cmp.Or(w.layouts, w.work), "gzip", warmTag, coldTag)
 }
 
 // abuserProgram is the function of the abusers.
