@@ -14,44 +14,20 @@ import (
 	"testing/iotest"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 )
 
 // TestTake: a body of any length comes out as it went in, by reads or as a whole,
-// and leaves nothing behind.
+// and leaves nothing behind, whether or not there was room in memory.
 func TestTake(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "made", "on", "demand")
-	s := New(dir, 64<<20)
 	data := make([]byte, 3<<20+7)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
-	for _, n := range []int{0, 1, memoryBytes - 1, memoryBytes, memoryBytes + 1, stepBytes, stepBytes + 1, len(data)} {
-		want := data[:n]
-		sum := sha256.New()
-		take := func() *Body {
-			b, err := s.Take("a", iotest.HalfReader(bytes.NewReader(want)), int64(len(data)), sum)
-			if err != nil {
-				t.Fatalf("%d bytes: %v", n, err)
-			}
-			return b
-		}
-		b := take()
-		if got, err := b.Bytes(); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes as a whole: %d bytes, %v", n, len(got), err)
-		}
-		if one := sha256.Sum256(want); !bytes.Equal(sum.Sum(nil), one[:]) {
-			t.Errorf("%d bytes: another hash", n)
-		}
-		b = take()
-		if held := s.pool.Usage().Held; (held > 0) != (n > memoryBytes) {
-			t.Errorf("%d bytes: %d are held in files", n, held)
-		}
-		if got, err := io.ReadAll(b); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes by reads: %d bytes, %v", n, len(got), err)
-		}
-		if err := errors.Join(b.Close(), b.Close()); err != nil {
-			t.Errorf("%d bytes: close: %v", n, err)
-		}
-		if held := s.pool.Usage().Held; held != 0 {
-			t.Errorf("%d bytes: %d are held after the end", n, held)
+	dir := filepath.Join(t.TempDir(), "made", "on", "demand")
+	for _, memory := range []int64{1, 300 << 10, sharedBytes} {
+		s := New(dir, 64<<20)
+		s.memory = fair.New(fair.Options{Name: "x", Size: memory})
+		for _, n := range []int{0, 1, ownBytes - 1, ownBytes, ownBytes + 1, 200 << 10, stepBytes, stepBytes + 1, len(data)} {
+			takeAndGive(t, s, data[:n])
 		}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -59,9 +35,46 @@ func TestTake(t *testing.T) {
 	}
 }
 
+func takeAndGive(t *testing.T, s *Store, want []byte) {
+	t.Helper()
+	n, sum := len(want), sha256.New()
+	take := func() *Body {
+		b, err := s.Take("a", iotest.HalfReader(bytes.NewReader(want)), 4<<20, sum)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		return b
+	}
+	b := take()
+	if got, err := b.Bytes(); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes as a whole: %d bytes, %v", n, len(got), err)
+	}
+	if one := sha256.Sum256(want); !bytes.Equal(sum.Sum(nil), one[:]) {
+		t.Errorf("%d bytes: another hash", n)
+	}
+	b = take()
+	inFiles := s.files.Usage().Held
+	switch size := s.memory.Usage().Size; {
+	case n < ownBytes && inFiles+s.memory.Usage().Held > 0, size == sharedBytes && inFiles > 0:
+		t.Errorf("%d bytes of %d: %d are held in memory, %d in files", n, size, s.memory.Usage().Held, inFiles)
+	case int64(n) > size && n > ownBytes && (inFiles < int64(n) || s.memory.Usage().Held > 0):
+		t.Errorf("%d bytes of %d: %d are held in memory, %d in files", n, size, s.memory.Usage().Held, inFiles)
+	}
+	if got, err := io.ReadAll(b); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes by reads: %d bytes, %v", n, len(got), err)
+	}
+	if err := errors.Join(b.Close(), b.Close()); err != nil {
+		t.Errorf("%d bytes: close: %v", n, err)
+	}
+	if held := s.memory.Usage().Held + s.files.Usage().Held; held != 0 {
+		t.Errorf("%d bytes: %d are held after the end", n, held)
+	}
+}
+
 // TestTakeFails: what can't be taken in is told by its kind, and takes nothing.
 func TestTakeFails(t *testing.T) {
 	s := New(t.TempDir(), 8<<20)
+	s.memory = fair.New(fair.Options{Name: "x", Size: 1})
 	gone := errors.New("gone")
 	for _, try := range []struct {
 		what  string
@@ -78,7 +91,7 @@ func TestTakeFails(t *testing.T) {
 		if err == nil || thaw.KindOf(err) != try.kind {
 			t.Errorf("%s: %v, want %s", try.what, err, try.kind)
 		}
-		if b != nil || s.pool.Usage().Held != 0 {
+		if b != nil || s.files.Usage().Held != 0 {
 			t.Errorf("%s: it took something", try.what)
 		}
 	}
@@ -87,6 +100,7 @@ func TestTakeFails(t *testing.T) {
 // TestTurns: whoever sends much leaves room for others.
 func TestTurns(t *testing.T) {
 	s := New(t.TempDir(), 8<<20)
+	s.memory = fair.New(fair.Options{Name: "x", Size: 1})
 	var mine []*Body
 	for {
 		b, err := s.Take("greedy", bytes.NewReader(make([]byte, stepBytes)), 4<<20, nil)
@@ -107,7 +121,7 @@ func TestTurns(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(mine) != 4 || s.pool.Usage().Held != 0 {
-		t.Errorf("one owner had %d of 8, and %d are held after the end", len(mine), s.pool.Usage().Held)
+	if len(mine) != 4 || s.files.Usage().Held != 0 {
+		t.Errorf("one owner had %d of 8, and %d are held after the end", len(mine), s.files.Usage().Held)
 	}
 }
