@@ -237,7 +237,7 @@ func TestIngestsAreKilled(t *testing.T) {
 		w.waitFor("the process", func() bool { return len(w.ingests()) > 0 })
 		for _, pid := range w.ingests() {
 			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
-			if err == nil && strings.TrimSpace(string(text)) == "0" {
+			if err == nil && strings.TrimSpace(string(text)) != "300" {
 				continue // the one that waits for the next image
 			}
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {

@@ -9,18 +9,23 @@ import (
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/image/apart"
+	"thaw.dev/thaw/internal/guard"
 )
 
 // ingestCmd is the process that makes one image; thaw serve starts one for each.
 // What it needs of the server it is given by the server; the flag tells people
 // whose it is.
-type ingestCmd struct{ dataFlag }
+type ingestCmd struct {
+	dataFlag
+	logFlags
+}
 
 // Run makes an image for the server.
-func (ingestCmd) Run(ctx context.Context, std streams) error {
+func (c *ingestCmd) Run(ctx context.Context, std streams) error {
 	ctx, stop := childSignals(context.WithoutCancel(ctx), std)
 	defer stop()
-	return apart.Serve(ctx)
+	log := c.logger(std.err)
+	return apart.Serve(ctx, func() { confine(guard.Ingest, log) })
 }
 
 // startIngest has the first of these processes started.
@@ -33,7 +38,7 @@ func (n *node) startIngest() (*apart.Apart, error) {
 		return nil, err
 	}
 	return apart.New(apart.Config{
-		Command: []string{self, "ingest", "--data", n.cmd.Data}, Output: n.childOutput(), MemoryBytes: n.cmd.PrepareMB << 20, Workers: n.ingestWorkers(), Log: n.log,
+		Command: append([]string{self, "ingest", "--data", n.cmd.Data}, n.cmd.args()...), Output: n.childOutput(), MemoryBytes: n.cmd.PrepareMB << 20, Workers: n.ingestWorkers(), Log: n.log,
 	}), nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"thaw.dev/thaw"
 	"thaw.dev/thaw/format/manifest"
+	"thaw.dev/thaw/internal/guard"
 	"thaw.dev/thaw/read/holder"
 	"thaw.dev/thaw/read/keep"
 	"thaw.dev/thaw/read/loader"
@@ -43,6 +44,11 @@ func (c *loaderCmd) Run(ctx context.Context, std streams) error {
 	log := c.logger(std.err)
 	ctx, stop := childSignals(ctx, std)
 	defer stop()
+	role := guard.Loader
+	if bucket.IsURL(c.Origin) {
+		role = role.Executing() // credentials may come from a program
+	}
+	confine(role, log)
 	origin, stats, err := c.openReader(ctx, c.Data)
 	if err != nil {
 		return err
@@ -120,7 +126,17 @@ type holderCmd struct {
 func (c *holderCmd) Run(ctx context.Context, std streams) error {
 	ctx, stop := childSignals(ctx, std)
 	defer stop()
-	return holder.Run(ctx, holder.Config{RunDir: readDir(c.Data), Adopt: c.Adopt, Log: c.logger(std.err)})
+	log := c.logger(std.err)
+	confine(guard.Holder, log)
+	return holder.Run(ctx, holder.Config{RunDir: readDir(c.Data), Adopt: c.Adopt, Log: log})
+}
+
+// confine leaves this process the rights that its role uses. One that has more
+// works as well, so that the operator is told and not refused.
+func confine(role guard.Role, log *slog.Logger) {
+	if err := role.Confine(); err != nil {
+		log.Warn("this process has more rights than it uses", "err", err)
+	}
 }
 
 // startLoader starts both as children of the server.

@@ -25,6 +25,7 @@ import (
 	"thaw.dev/thaw/image/source"
 	"thaw.dev/thaw/internal/door"
 	"thaw.dev/thaw/internal/fair"
+	"thaw.dev/thaw/internal/guard"
 	"thaw.dev/thaw/internal/quota"
 	"thaw.dev/thaw/internal/spool"
 	"thaw.dev/thaw/internal/sqlitedb"
@@ -100,7 +101,7 @@ func openNode(ctx context.Context, c *serveCmd, log *slog.Logger) (_ *node, err 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.listen, n.listenMonitoring, n.openDoors, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
+		n.listen, n.listenMonitoring, n.giveUpRights, n.openDoors, n.openStores, n.openRegistry, n.openTraces, n.openSandboxes, n.openWorker, n.openControl, n.listenAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -133,6 +134,12 @@ func (n *node) listen(context.Context) error {
 	n.onClose(func(context.Context) error { return ignoreClosed(n.public.Close()) })
 	n.address, err = newAddress(n.public, n.cmd.Endpoint)
 	return err
+}
+
+// giveUpRights comes before anything is read and anything is started.
+func (n *node) giveUpRights(context.Context) error {
+	confine(guard.Server, n.log)
+	return nil
 }
 
 func ignoreClosed(err error) error {

@@ -32,7 +32,7 @@ import (
 // "TEST ingest".
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "ingest" {
-		if err := apart.Serve(context.Background()); err != nil {
+		if err := apart.Serve(context.Background(), nil); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

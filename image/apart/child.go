@@ -18,12 +18,10 @@ import (
 	"thaw.dev/thaw/image/ingest"
 )
 
-// oomScore makes the kernel end this process before the server and its loader.
-const oomScore = "700"
-
 // Serve is the process: it waits for one image, makes it and returns. It ends the
-// process where the server is gone.
-func Serve(ctx context.Context) error {
+// process where the server is gone. restrict is called before anything of a
+// stranger's is read, and gives up what the process does not use; nil does not.
+func Serve(ctx context.Context, restrict func()) error {
 	n, err := strconv.Atoi(os.Getenv(connsEnv))
 	if err != nil || n < 1 {
 		return thaw.Errorf("make an image", thaw.Invalid, "thaw serve starts this, and nobody else")
@@ -53,6 +51,9 @@ func Serve(ctx context.Context) error {
 	if err := confine(r.MemoryBytes); err != nil {
 		return thaw.Wrap("make an image", err)
 	}
+	if restrict != nil {
+		restrict()
+	}
 	result, err := ingest.Run(ctx, c.layers(r.Layers), r.Source, r.options(c))
 	_, err = c.callJSON(ctx, opResult, newOutcome(result, err))
 	return err
@@ -67,9 +68,7 @@ func confine(memory int64) error {
 	hard := uint64(memory + memory/4)
 	return errors.Join(
 		unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: hard, Max: hard}),
-		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
-		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-		os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0))
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 }
 
 // outcome is what came of an image.

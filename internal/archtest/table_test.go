@@ -66,12 +66,12 @@ var table = map[string]rule{
 	"invoke/sandbox/jail":              {local: []string{"", "internal/ahead", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}},
 	"invoke/sandbox/lookup":            {local: []string{"", "internal/fair"}, external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"invoke/sandbox/network":           {local: []string{""}, external: []string{"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}},
-	"invoke/sandbox/oci":               {local: []string{"", "internal/ahead", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
+	"invoke/sandbox/oci":               {local: []string{"", "internal/ahead", "internal/guard", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/output", "invoke/sandbox/pid1", "invoke/sandbox/pid1/wire", "invoke/sandbox/seccomp", "invoke/sandbox/tmpdisk"}, external: []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
 	"invoke/sandbox/output":            {local: []string{"internal/fair"}, external: []string{"golang.org/x/sys"}},
-	"invoke/sandbox/pid1":              {local: []string{"", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/output", "invoke/sandbox/pid1/wire", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/pid1":              {local: []string{"", "internal/guard", "invoke/sandbox", "invoke/sandbox/cgroup", "invoke/sandbox/lookup", "invoke/sandbox/output", "invoke/sandbox/pid1/wire", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/init":         {local: []string{"invoke/sandbox/pid1/wire"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/pid1/wire":         {},
-	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/testkit", "invoke/sandbox", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/guard", "internal/testkit", "invoke/sandbox", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/sandboxtest/probe": {external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/seccomp":           {local: []string{""}, external: []string{"github.com/elastic/go-seccomp-bpf", "github.com/moby/profiles", "github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
 	"invoke/sandbox/tmpdisk":           {local: []string{"", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
@@ -89,6 +89,7 @@ var table = map[string]rule{
 	"internal/door":          {local: []string{"", "internal/fair"}},
 	"internal/fair":          {local: []string{""}},
 	"internal/quota":         {},
+	"internal/guard":         {local: []string{""}, external: []string{"github.com/elastic/go-seccomp-bpf", "golang.org/x/net/bpf", "golang.org/x/sys"}},
 	"internal/dnstest":       {external: []string{"golang.org/x/net/dns/dnsmessage"}},
 	"e2e/stranger":           {},
 	"internal/livetest":      {external: []string{"github.com/aws/aws-sdk-go-v2"}},
@@ -102,5 +103,5 @@ var table = map[string]rule{
 	"internal/testkit":       {external: []string{"github.com/klauspost/compress"}},
 
 	// The only place that wires.
-	"cmd/thaw": {local: []string{"", "format/manifest", "image/apart", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/door", "internal/fair", "internal/otlp", "internal/quota", "internal/request", "internal/spool", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/keep", "read/latency", "read/loader", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/workingset", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"}},
+	"cmd/thaw": {local: []string{"", "format/manifest", "image/apart", "image/ingest", "image/registry", "image/registry/ecr", "image/source", "internal/chunkmap", "internal/door", "internal/fair", "internal/guard", "internal/otlp", "internal/quota", "internal/request", "internal/spool", "internal/sqlitedb", "internal/trace", "invoke/api", "invoke/control", "invoke/logs", "invoke/sandbox", "invoke/sandbox/jail", "invoke/sandbox/lookup", "invoke/sandbox/network", "invoke/sandbox/oci", "invoke/sandbox/tmpdisk", "invoke/worker", "read/holder", "read/keep", "read/latency", "read/loader", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/workingset", "store", "store/bucket", "tenant", "tenant/keys", "tenant/sigv4"}, external: []string{"github.com/alecthomas/kong", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "github.com/dustin/go-humanize", "github.com/google/go-containerregistry", "github.com/mattn/go-isatty", "github.com/prometheus/client_golang", "github.com/vbauerster/mpb", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/term"}},
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"thaw.dev/thaw/internal/guard"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/pid1"
 	"thaw.dev/thaw/invoke/sandbox/pid1/wire"
@@ -112,7 +113,7 @@ func (c *container) spec(spec sandbox.Spec, mounts []specs.Mount) *specs.Spec {
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(pid1.HostID(c.holder.slot)), Size: pid1.IDsPerSlot}}
 	// What process 1 needs to become the function's user, and to give up these.
 	caps := []string{"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"}
-	umask, oomScore := uint32(0o022), 0
+	umask, oomScore := uint32(0o022), guard.Sandbox
 	return &specs.Spec{
 		Version: specVersion, Hostname: wire.Hostname, Mounts: mounts,
 		Root:        &specs.Root{Path: c.l.enclave.root(c.id), Readonly: true},

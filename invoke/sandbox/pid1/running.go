@@ -5,14 +5,17 @@ package pid1
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/guard"
 	"thaw.dev/thaw/invoke/sandbox"
 	"thaw.dev/thaw/invoke/sandbox/cgroup"
 	"thaw.dev/thaw/invoke/sandbox/lookup"
@@ -80,6 +83,11 @@ var (
 // and /tmp of a jail), and returns the report: Started or Fault. On error parts are
 // still the caller's, but for Out, and First must be killed.
 func (p *Parts) Order(ctx context.Context, order wire.Start, mounts ...*os.File) (wire.Report, error) {
+	if err := expendable(p.First.Pid); err != nil {
+		p.Out.CloseWriters()
+		p.Out.Abandon()
+		return wire.Report{}, err
+	}
 	order.Stdout, order.Stderr, order.SharedOutput = p.Out.Stdout, p.Out.Stderr, p.Out.Shared
 	err := p.Control.Send(order.Encode(), append(mounts, p.Out.Writers...)...)
 	p.Out.CloseWriters()
@@ -94,6 +102,14 @@ func (p *Parts) Order(ctx context.Context, order wire.Start, mounts ...*os.File)
 		p.Out.Abandon()
 	}
 	return report, err
+}
+
+// expendable has the kernel kill the sandbox before any process of the server's
+// when memory runs out. It is done from outside, and before anything else: only
+// what a process with rights on the host has set can't be lowered inside.
+func expendable(pid int) error {
+	score := []byte(strconv.Itoa(guard.Sandbox))
+	return thaw.Wrap("sandbox: OOM score", os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), score, 0))
 }
 
 // watch waits for the end of the command and then of init, with which every

@@ -27,7 +27,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // oomScore makes the kernel choose the command before init where memory runs
 // out.
-const oomScore = "500"
+const oomScore = "1000"
 
 // launch executes the command and returns its process id inside, and its calls
 // that this process is to answer. A nil filter is one that is in force already.

@@ -98,6 +98,7 @@ func attempts() map[string]func() error {
 		"personality":          func() error { return raw(unix.SYS_PERSONALITY, 0x0400000, 0, 0) },
 		"open by handle":       func() error { return raw(unix.SYS_OPEN_BY_HANDLE_AT, ^uintptr(0), 0, 0) },
 		"drop oom score":       func() error { return os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0) },
+		"lower oom score":      func() error { return os.WriteFile("/proc/self/oom_score_adj", []byte("599"), 0) }, // below guard.Sandbox
 		"ioctl inject to tty":  func() error { return raw(unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&[]byte{'x'}[0]))) },
 		"listen on API's port": func() error { return listen("127.0.0.1:9001") },
 	}
