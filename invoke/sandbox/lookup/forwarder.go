@@ -42,6 +42,10 @@ const (
 	// hedge is how long one name server may take until the next is asked too.
 	hedge = 700 * time.Millisecond
 
+	// leastHold is how long a question counts as under way at least: the host's
+	// table of connections remembers each for half a minute, answered or not.
+	leastHold = time.Second
+
 	// maxForwards bounds the questions of all sandboxes together that wait for
 	// an answer, each with a socket for each name server.
 	maxForwards = 1024
@@ -67,6 +71,7 @@ type Forwarder struct {
 	port    uint16
 	log     *slog.Logger
 	slots   *fair.Pool // of questions under way
+	least   time.Duration
 
 	complained atomic.Int64 // when, in nanoseconds
 }
@@ -82,7 +87,7 @@ func newForwarder(servers []netip.Addr, file string, log *slog.Logger) *Forwarde
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Forwarder{servers: servers, file: file, port: dnsPort, log: log,
+	return &Forwarder{servers: servers, file: file, port: dnsPort, log: log, least: leastHold,
 		slots: fair.New(fair.Options{Name: "look-ups", Size: maxForwards, KeepFree: true})}
 }
 
@@ -167,7 +172,8 @@ func (f *Forwarder) ask(ctx context.Context, owner, network string, question []b
 	if err != nil {
 		return nil, thaw.Errorf("look up", thaw.Throttled, "too many questions are under way: %w", err)
 	}
-	defer release()
+	begun := time.Now()
+	defer func() { time.AfterFunc(f.least-time.Since(begun), release) }()
 	servers := f.Servers()
 	answers := make(chan answer, len(servers))
 	asked, answered := 0, 0

@@ -328,6 +328,33 @@ func TestTurnsOfTenants(t *testing.T) {
 	}
 }
 
+// TestAnsweredQuestionsHoldTheirPlace: a name server that answers at once does not
+// let a function open the host's connections as fast as it can ask.
+func TestAnsweredQuestionsHoldTheirPlace(t *testing.T) {
+	_, at := names(t, "127.0.0.1", "0")
+	f := forwarder("", at.Port(), at.Addr())
+	f.least = time.Hour
+	_, inside := sandbox(t, f, nil)
+	const asked = 5
+	for range asked {
+		if code := exchangeCode(t, inside, question(t, 0, "a.test.", dnsmessage.TypeA, dnsmessage.ClassINET)); code != dnsmessage.RCodeSuccess {
+			t.Fatalf("answered %v", code)
+		}
+	}
+	if held := f.slots.Usage().Held; held != asked {
+		t.Errorf("%d questions hold %d places", asked, held)
+	}
+	brief := forwarder("", at.Port(), at.Addr())
+	brief.least = 0
+	_, inside = sandbox(t, brief, nil)
+	if code := exchangeCode(t, inside, question(t, 0, "a.test.", dnsmessage.TypeA, dnsmessage.ClassINET)); code != dnsmessage.RCodeSuccess {
+		t.Fatalf("answered %v", code)
+	}
+	for brief.slots.Usage().Held != 0 { // it is given back
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // question makes a message with one question, or with none for no name.
 // TestPace: a sandbox that asks without end is answered at a bounded rate.
 func TestPace(t *testing.T) {
