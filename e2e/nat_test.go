@@ -109,8 +109,9 @@ func newOutside(t *testing.T) outside {
 	t.Cleanup(func() { _ = there.Close() })
 	must(netns.Set(home))
 
-	// RFC 5737's range for documentation has 64 such links.
-	first := netip.AddrFrom4([4]byte{192, 0, 2, byte(os.Getpid() % 64 * 4)})
+	// RFC 5737's range for documentation has 64 such links, of which machines may
+	// have the first for themselves.
+	first := netip.AddrFrom4([4]byte{192, 0, 2, byte((1 + os.Getpid()%63) * 4)})
 	o := outside{host: netip.PrefixFrom(first.Next(), 30)}
 	guest := netip.PrefixFrom(first.Next().Next(), 30)
 	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprint("out", os.Getpid())}, PeerName: "eth0", PeerNamespace: netlink.NsFd(there)}
