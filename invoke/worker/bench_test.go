@@ -10,9 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"thaw.dev/thaw"
 )
 
 // BenchmarkWarm compares a warm invocation with a bare HTTP request to the same
@@ -80,23 +84,38 @@ func measureWith(b *testing.B, between, once func()) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
 
-// BenchmarkPool is what the pool takes of a warm invocation.
+// BenchmarkPool is what the pool takes of a warm invocation: alone, and while a
+// thousand of others wait for starts.
 func BenchmarkPool(b *testing.B) {
-	p, _ := testPool(nil)
-	s, err := p.acquire(b.Context(), keyOf("f"), 1)
-	if err != nil {
-		b.Fatal(err)
-	}
-	p.begun(s)
-	p.release(s)
-	b.ReportAllocs()
-	for b.Loop() {
-		s, err := p.acquire(b.Context(), keyOf("f"), 1)
-		if err != nil {
-			b.Fatal(err)
-		}
-		_ = s.wake(time.Second)
-		p.answered(s)
-		p.release(s)
+	for name, crowd := range map[string]int{"alone": 0, "crowd": 1000} {
+		b.Run(name, func(b *testing.B) {
+			p, _ := testPool(func(c *Config) { c.MaxSandboxes, c.MaxStarts, c.MaxQueue, c.QueueWait = 101, 101, 1000, time.Hour })
+			s, err := p.acquire(b.Context(), keyOf("f"), 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			p.begun(s)
+			var group sync.WaitGroup
+			for i := range crowd {
+				k := key{thaw.TenantID(strconv.Itoa(i % 10)), strconv.Itoa(i % 100), "1", ""}
+				group.Go(func() { _, _ = p.acquire(b.Context(), k, 1) })
+			}
+			for p.stats().Waiting+p.stats().Starting < crowd {
+				time.Sleep(time.Millisecond)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				p.answered(s)
+				p.release(s)
+				s, err = p.acquire(b.Context(), keyOf("f"), 1)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_ = s.wake(time.Second)
+			}
+			b.StopTimer()
+			p.close()
+			group.Wait()
+		})
 	}
 }

@@ -267,6 +267,10 @@ func (p *pool) release(s *slot) {
 		p.dispatchLocked()
 		return
 	}
+	if l := p.lines[s.key]; l != nil {
+		p.grantLocked(l.first(), s)
+		return
+	}
 	s.idle, s.idleSince = true, time.Now()
 	p.used.take(s.size)
 	s.owner.used.take(s.size)

@@ -5,6 +5,7 @@ package worker
 import (
 	"cmp"
 	"container/list"
+	"math"
 	"slices"
 	"time"
 )
@@ -140,8 +141,8 @@ func (p *pool) dispatchLocked() {
 	}
 }
 
-// serveLocked serves the next of those who wait and reports whether there was
-// one. Owners take turns, within an owner the order is that of arrival. One that
+// serveLocked gives the next start to one who waits and reports whether there was
+// one: idle slots of their keys there are none, see release. Owners take turns, within an owner the order is that of arrival. One that
 // does not fit now is passed by those that do, but after Patience only by those
 // of others that are within their share, or it would wait for ever. One that its
 // own bounds are in the way of is in nobody's.
@@ -150,12 +151,9 @@ func (p *pool) serveLocked() bool {
 	using, all := p.weightsLocked()
 	blocked := false // whoever would be beyond its share starts nothing
 	for _, o := range p.inTurnLocked(kind) {
-		kept := false // o starts nothing
+		kept := false                 // o starts nothing
+		unfit := int64(math.MaxInt64) // from that memory on nothing of o fits
 		for _, l := range o.lines {
-			if s := p.takeIdleLocked(l.key); s != nil {
-				p.grantLocked(l.first(), s)
-				return true
-			}
 			w := l.starter()
 			if w == nil || p.countsOf(l.key).starting >= p.limits.MaxFunctionStarts {
 				continue
@@ -167,10 +165,11 @@ func (p *pool) serveLocked() bool {
 			if kept || blocked && beyond {
 				continue
 			}
-			if p.makeRoomLocked(o, l.size, all) {
+			if l.size[memory] < unfit && p.makeRoomLocked(o, l.size, all) {
 				p.grantLocked(w, p.reserveLocked(l))
 				return true
 			}
+			unfit = min(unfit, l.size[memory])
 			late := time.Since(w.since) >= p.limits.Patience
 			kept = late
 			blocked = blocked || late || !beyond

@@ -165,8 +165,8 @@ func (p *pool) weightsLocked() (using, all int64) {
 // makeRoomLocked reports whether a slot of that size may be started for an owner
 // now, and makes room for it by giving up idle ones.
 func (p *pool) makeRoomLocked(o *owner, size amount, weights int64) bool {
-	if !p.leaves(o, starts, o.used[starts]+1, p.size[starts]-p.used[starts]-1, func(o *owner) int64 { return o.used[starts] }) ||
-		p.used[slots] >= p.size[slots] || p.size[memory] > 0 && p.used[memory]+size[memory] > p.size[memory] {
+	if p.used[slots] >= p.size[slots] || p.size[memory] > 0 && p.used[memory]+size[memory] > p.size[memory] ||
+		!p.leaves(o, starts, o.used[starts]+1, p.size[starts]-p.used[starts]-1, func(o *owner) int64 { return o.used[starts] }) {
 		return false
 	}
 	evicted, ok := p.evictLocked(o, size, weights)
@@ -178,15 +178,15 @@ func (p *pool) makeRoomLocked(o *owner, size amount, weights int64) bool {
 	return ok
 }
 
-// fits reports whether an owner may have one slot more of that size, where all
-// have what is left to them.
-func (p *pool) fits(o *owner, left, size amount) bool {
+// lacking returns what there is not enough of for one slot more of that size, where
+// all have what is left to them. ok is false where it fits.
+func (p *pool) lacking(o *owner, left, size amount) (kind int, ok bool) {
 	for _, kind := range []int{slots, memory} {
 		if !p.leaves(o, kind, o.left[kind]+size[kind], p.size[kind]-left[kind]-size[kind], func(o *owner) int64 { return o.left[kind] }) {
-			return false
+			return kind, true
 		}
 	}
-	return true
+	return 0, false
 }
 
 // evictLocked chooses which idle slots give way to one of that size.
@@ -194,10 +194,13 @@ func (p *pool) evictLocked(o *owner, size amount, weights int64) (evicted []*slo
 	for _, d := range p.owners {
 		d.left, d.next = d.all, d.idle.Front()
 	}
-	for left := p.all; !p.fits(o, left, size); {
-		with := left
-		with.add(size)
-		d := p.donor(o, size, p.scarcest(with), weights)
+	left := p.all
+	for {
+		kind, short := p.lacking(o, left, size)
+		if !short {
+			return evicted, true
+		}
+		d := p.donor(o, size, kind, weights)
 		if d == nil {
 			return nil, false
 		}
@@ -207,7 +210,6 @@ func (p *pool) evictLocked(o *owner, size amount, weights int64) (evicted []*slo
 		d.left.take(s.size)
 		left.take(s.size)
 	}
-	return evicted, true
 }
 
 // donor returns the owner that gives up its longest idle slot for one of that

@@ -206,6 +206,9 @@ func (m *machine) checkWaiting() {
 		wanted.add(l.size)
 		wanted[starts] = o.used[starts] + 1
 		fits := p.used[slots] < p.size[slots] && p.used[memory]+l.size[memory] <= p.size[memory] && p.used[starts] < p.size[starts]
+		if len(p.idle[l.key]) > 0 {
+			m.t.Fatalf("%v waits, and %d of it are idle", l.key, len(p.idle[l.key]))
+		}
 		if w.held || p.countsOf(l.key).starting >= p.limits.MaxFunctionStarts {
 			continue
 		}
