@@ -202,7 +202,7 @@ func start(dir string) (*server, error) {
 		return nil, err
 	}
 	o := registry.DefaultOptions(dir)
-	o.Log = slog.New(slog.DiscardHandler)
+	o.Log, o.Limits = slog.New(slog.DiscardHandler), registry.Limits{} // uploads that a mount begins are left
 	store, err := registry.Open(o)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +75,43 @@ func TestNoExistenceOracle(t *testing.T) {
 	// A manifest can't name it either.
 	s.pushBlob(t, bob, "mine", []byte(`{"os":"linux"}`))
 	s.do(t, call{method: "PUT", path: "/v2/mine/manifests/v1", as: bob, body: imageOf([]byte(`{"os":"linux"}`), secret), status: 400, code: registry.CodeManifestBlobUnknown})
+}
+
+// TestLocksAreTheOwners: a tenant that keeps all of its repositories busy keeps no
+// other's from being pushed to.
+func TestLocksAreTheOwners(t *testing.T) {
+	const repos = 400
+	s := startServer(t, options(t.TempDir()))
+	writers := make([]*registry.Writer, repos)
+	for i := range repos {
+		writers[i] = writer(t, s.store, bob, fmt.Sprintf("r%d", i))
+		if _, err := writers[i].Create(registry.Settings{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := make(chan struct{})
+	var begun atomic.Int64
+	var busy sync.WaitGroup
+	for _, w := range writers {
+		busy.Go(func() {
+			_, err := w.Change(func(*registry.Settings) error {
+				begun.Add(1)
+				<-release
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for begun.Load() < 56 { // nearly all locks that bob has; the others wait for these
+		time.Sleep(time.Millisecond)
+	}
+	for i := range 5 {
+		s.pushImage(t, alice, fmt.Sprintf("app%d", i), "v1", "layer")
+	}
+	close(release)
+	busy.Wait()
 }
 
 // TestUploadsBelongToTheirRepository: an upload's address is of no use to

@@ -54,8 +54,6 @@ type quotas struct {
 	repositories, uploads, bytes *quota.Quota // by owner
 	images, tags                 *quota.Quota // by owner and repository
 
-	counting [64]sync.Mutex // by owner, held while it is counted
-
 	mu    sync.Mutex
 	stale map[string]bool // owners who are to be counted again
 }
@@ -81,7 +79,7 @@ func (s *Store) CountOwner(ctx context.Context, owner string) error {
 	if _, known := s.quotas.bytes.Used(owner); known {
 		return nil
 	}
-	lock := &s.quotas.counting[s.stripe(owner, "")%64]
+	lock := &s.locks.of(owner).counting
 	lock.Lock()
 	defer lock.Unlock()
 	if _, known := s.quotas.bytes.Used(owner); known {

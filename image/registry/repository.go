@@ -200,8 +200,9 @@ func (w *Writer) createLocked(settings Settings) (Repository, error) {
 }
 
 func (w *Writer) makeOwnerDirs() error {
-	w.store.ownerMu.Lock()
-	defer w.store.ownerMu.Unlock()
+	lock := &w.store.locks.of(w.owner).folders
+	lock.Lock()
+	defer lock.Unlock()
 	return errors.Join(makeDir(w.store.ownerDir(w.owner)), makeDir(w.store.blobsDir(w.owner)))
 }
 

@@ -5,7 +5,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"io"
 	"log/slog"
 	"os"
@@ -93,14 +92,11 @@ type Store struct {
 	publishers map[thaw.TenantID]bool
 	disk       disk
 	lock       io.Closer
-	seed       maphash.Seed
-	repoLocks  [256]sync.RWMutex // by owner and name
-	blobLocks  [256]sync.Mutex   // by owner and digest
+	locks      locks
 	uploads    uploads
 	indexes    *indexes
 	loose      loose
 	quotas     quotas
-	ownerMu    sync.Mutex // making an owner's folders
 	buffers    *fair.Pool // the large buffers of uploads
 
 	closing sync.Once
@@ -117,7 +113,7 @@ func Open(o Options) (*Store, error) {
 	if o.Spool == nil {
 		o.Spool = spool.New(filepath.Join(o.Dir, "tmp"), spoolBytes)
 	}
-	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, indexes: newIndexes(), seed: maphash.MakeSeed(), disk: disk{tmp: filepath.Join(o.Dir, "tmp")},
+	s := &Store{options: o, publishers: map[thaw.TenantID]bool{}, indexes: newIndexes(), locks: newLocks(), disk: disk{tmp: filepath.Join(o.Dir, "tmp")},
 		buffers: fair.New(fair.Options{Name: "upload-buffers", Size: maxBuffers, KeepFree: true})}
 	for _, t := range o.Publishers {
 		s.publishers[t] = true
@@ -217,21 +213,6 @@ func (s *Store) blobPath(owner string, h v1.Hash) string {
 // that repositories have to them stay good.
 func (s *Store) sharedPath(h v1.Hash) string {
 	return filepath.Join(s.options.Dir, "blobs", h.Algorithm, h.Hex[:2], h.Hex)
-}
-
-func (s *Store) repoLock(r *Repo) *sync.RWMutex {
-	return &s.repoLocks[s.stripe(r.owner, r.name)]
-}
-
-func (s *Store) blobLock(owner string, h v1.Hash) *sync.Mutex {
-	return &s.blobLocks[s.stripe(owner, fileOfDigest(h))]
-}
-
-// stripe spreads what owners have over a fixed number of locks, so that locks
-// need no bookkeeping; two that share one only wait for each other. Nobody can
-// choose a name that shares another's.
-func (s *Store) stripe(owner, name string) uint8 {
-	return uint8(maphash.String(s.seed, owner+"/"+name))
 }
 
 // A repository's name has at most 255 bytes and no "!", so its escaped form
