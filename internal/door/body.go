@@ -32,7 +32,7 @@ func (g guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.whole.Store(true) // also where it came with the one before
 	if r.Body == nil || r.Body == http.NoBody {
-		c.door.work(c, true)
+		c.work(true)
 		g.handler.ServeHTTP(w, r)
 		return
 	}
@@ -74,6 +74,6 @@ func (b *body) Read(p []byte) (int, error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, thaw.Errorf("read body", thaw.Canceled, "it came at less than %d bytes in %s", windowBytes, Window)
 	}
-	b.conn.door.work(b.conn, true)
+	b.conn.work(true)
 	return n, err
 }

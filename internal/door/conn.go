@@ -23,11 +23,27 @@ type conn struct {
 	length int         // of its last line, without the end
 	whole  atomic.Bool // the header has ended, and lines and length are at rest
 
+	// Of each request, and so without the lock, for which strangers could have
+	// clients wait.
+	waiting atomic.Int64 // for its client, since this time of Unix in ns; or busy
+	knownAs atomic.Pointer[string]
+
 	// Guarded by door.mu.
 	tenant string // "" is a stranger
-	busy   bool   // the server works for it, it does not wait for its client
 	closed bool
 	place  *list.Element
+}
+
+// busy is a connection that the server works for.
+const busy = 0
+
+// work notes whether the server works for the connection or waits for its client.
+func (c *conn) work(on bool) {
+	since := int64(busy)
+	if !on {
+		since = time.Now().UnixNano()
+	}
+	c.waiting.Store(since)
 }
 
 // tooManyLines is the answer to a header of too many lines.
@@ -82,7 +98,7 @@ func (c *conn) header(p []byte) bool {
 func (c *conn) next() {
 	c.lines, c.length = 0, 0
 	c.whole.Store(false)
-	c.door.work(c, false)
+	c.work(false)
 }
 
 // Write fails where the client does not take what it asked for at the lowest rate.

@@ -4,86 +4,69 @@ package door
 
 import "container/list"
 
-// crowd are connections by owner. Its methods are called with Door.mu held.
-type crowd map[string]*group
-
-// group are the connections of one owner, those that have been so for longest
-// first.
-type group struct {
-	waiting list.List // of *conn, that wait for their client
-	busy    list.List // of *conn, that the server works for
-}
-
-func (g *group) list(busy bool) *list.List {
-	if busy {
-		return &g.busy
-	}
-	return &g.waiting
-}
+// crowd are connections by owner, each a list of *conn. Its methods are called
+// with Door.mu held.
+type crowd map[string]*list.List
 
 func (c crowd) add(owner string, conn *conn) {
-	g := c[owner]
-	if g == nil {
-		g = &group{}
-		c[owner] = g
+	if c[owner] == nil {
+		c[owner] = list.New()
 	}
-	conn.place = g.list(conn.busy).PushBack(conn)
+	conn.place = c[owner].PushBack(conn)
 }
 
 func (c crowd) remove(owner string, conn *conn) {
-	g := c[owner]
-	g.list(conn.busy).Remove(conn.place)
-	if g.waiting.Len()+g.busy.Len() == 0 {
+	if c[owner].Remove(conn.place); c[owner].Len() == 0 {
 		delete(c, owner)
 	}
 }
 
-// first is who makes room in a group: who has waited longest for its client; if
-// nobody does and even busy ones may be closed, who has been busy longest.
-func (g *group) first(evenBusy bool) *conn {
-	if g == nil {
-		return nil
+// first is who makes room in a group, which may be nil: who has waited longest
+// for its client, of an address if one is given; and how many wait.
+func first(group *list.List, address string) (longest *conn, waiting int) {
+	if group == nil {
+		return nil, 0
 	}
-	e := g.waiting.Front()
-	if e == nil && evenBusy {
-		e = g.busy.Front()
-	}
-	if e == nil {
-		return nil
-	}
-	return e.Value.(*conn)
-}
-
-// most is who makes room in the crowd: the first of the owner with most.
-func (c crowd) most(evenBusy bool) *conn {
-	var largest *group
-	size := 0
-	for _, g := range c {
-		n := g.waiting.Len()
-		if evenBusy {
-			n += g.busy.Len()
-		}
-		if n > size {
-			largest, size = g, n
-		}
-	}
-	return largest.first(evenBusy)
-}
-
-// from is who makes room in the crowd for another of that address: of those who
-// wait for their client, and of the owner with most.
-func (c crowd) from(address string) *conn {
-	var found *conn
-	size := 0
-	for _, g := range c {
-		if g.waiting.Len() <= size {
+	var since int64
+	for e := group.Front(); e != nil; e = e.Next() {
+		of := e.Value.(*conn)
+		at := of.waiting.Load()
+		if at == busy || address != "" && of.address != address {
 			continue
 		}
-		for e := g.waiting.Front(); e != nil; e = e.Next() {
-			if of := e.Value.(*conn); of.address == address {
-				found, size = of, g.waiting.Len()
-				break
-			}
+		if waiting++; longest == nil || at < since {
+			longest, since = of, at
+		}
+	}
+	return longest, waiting
+}
+
+// firstOfAll is first, or whom the server has worked for the longest where
+// nobody waits.
+func firstOfAll(group *list.List) *conn {
+	if longest, _ := first(group, ""); longest != nil || group == nil {
+		return longest
+	}
+	return group.Front().Value.(*conn)
+}
+
+// largest is the group of the owner with most connections.
+func (c crowd) largest() (largest *list.List) {
+	for _, group := range c {
+		if largest == nil || group.Len() > largest.Len() {
+			largest = group
+		}
+	}
+	return largest
+}
+
+// most is who makes room in the crowd, of an address if one is given: the first of
+// the owner of whose connections most wait for their client.
+func (c crowd) most(address string) (found *conn) {
+	most := 0
+	for _, group := range c {
+		if longest, waiting := first(group, address); waiting > most {
+			found, most = longest, waiting
 		}
 	}
 	return found

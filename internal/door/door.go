@@ -149,6 +149,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // admit returns nil where nobody makes room.
 func (d *Door) admit(raw net.Conn) *conn {
 	c := &conn{Conn: raw, door: d, address: addressOf(raw.RemoteAddr())}
+	c.work(false)
 	release, ok := d.pool.TryAcquire(c.address, 1)
 	if !ok && d.makeRoom(c.address) {
 		release, ok = d.pool.TryAcquire(c.address, 1)
@@ -168,11 +169,11 @@ func (d *Door) makeRoom(address string) bool {
 	d.mu.Lock()
 	var c *conn
 	if u := d.pool.Usage(); u.Held >= u.Size {
-		if c = d.strangers.most(true); c == nil {
-			c = d.tenants.most(false)
+		if c = firstOfAll(d.strangers.largest()); c == nil {
+			c = d.tenants.most("")
 		}
-	} else if c = d.strangers[address].first(true); c == nil {
-		c = d.tenants.from(address)
+	} else if c = firstOfAll(d.strangers[address]); c == nil {
+		c = d.tenants.most(address)
 	}
 	d.mu.Unlock()
 	if c == nil {
@@ -184,6 +185,9 @@ func (d *Door) makeRoom(address string) bool {
 
 // know moves a connection to those of a tenant.
 func (d *Door) know(c *conn, tenant string) {
+	if now := c.knownAs.Load(); now != nil && *now == tenant {
+		return
+	}
 	d.mu.Lock()
 	if c.closed || c.tenant == tenant {
 		d.mu.Unlock()
@@ -191,11 +195,12 @@ func (d *Door) know(c *conn, tenant string) {
 	}
 	d.leave(c)
 	c.tenant = tenant
+	c.knownAs.Store(&tenant)
 	d.tenants.add(tenant, c)
 	d.known++
 	var over *conn
 	if d.known > d.mostKnown {
-		over = d.tenants.most(false)
+		over = d.tenants.most("")
 	}
 	d.mu.Unlock()
 	if over != nil {
@@ -211,22 +216,6 @@ func (d *Door) leave(c *conn) {
 	}
 	d.tenants.remove(c.tenant, c)
 	d.known--
-}
-
-// work notes whether the server works for a connection or waits for its client.
-func (d *Door) work(c *conn, busy bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if c.closed || c.busy == busy {
-		return
-	}
-	name, in := c.address, d.strangers
-	if c.tenant != "" {
-		name, in = c.tenant, d.tenants
-	}
-	in.remove(name, c)
-	c.busy = busy
-	in.add(name, c)
 }
 
 // addressOf is the owner of a connection: an IPv6 client has 2^64 addresses.
