@@ -112,6 +112,7 @@ func (n *node) openWorker(context.Context) error {
 	}
 	n.share(n.worker.Pools()...)
 	n.shareAll(n.worker.Usages)
+	n.shareAll(n.loaderPools)
 	n.onClose(func(ctx context.Context) error {
 		drain, cancel := context.WithTimeout(ctx, n.cmd.DrainTime)
 		defer cancel()

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"thaw.dev/thaw/internal/fair"
@@ -13,6 +15,17 @@ func (n *node) share(pools ...*fair.Pool) { n.pools = append(n.pools, pools...) 
 
 // shareAll is share for what is no [fair.Pool] and told in one go.
 func (n *node) shareAll(usages func() []fair.Usage) { n.usages = append(n.usages, usages) }
+
+// loaderPools asks the loader for its own. One that is being replaced has none.
+func (n *node) loaderPools() []fair.Usage {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	stats, err := n.loader.Stats(ctx)
+	if err != nil {
+		return nil
+	}
+	return stats.Pools
+}
 
 // poolCollector reads the pools at each scrape.
 type poolCollector struct{ node *node }

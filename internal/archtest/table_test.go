@@ -37,7 +37,7 @@ var table = map[string]rule{
 	"read/holder":     {local: []string{"", "read/mount", "read/proc"}, external: []string{"golang.org/x/sys"}},
 	"read/keep":       {local: []string{"", "read/s3fifo"}},
 	"read/latency":    {},
-	"read/loader":     {local: []string{"", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync", "golang.org/x/sys"}},
+	"read/loader":     {local: []string{"", "internal/fair", "read/holder", "read/mount", "read/proc", "read/tier", "read/tier/l1", "read/tier/l2", "read/view", "read/workingset"}, external: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"read/mount":      {local: []string{"", "read/latency"}, external: []string{"golang.org/x/sys"}},
 	"read/proc":       {local: []string{""}, external: []string{"golang.org/x/sys"}},
 	"read/s3fifo":     {},

@@ -15,6 +15,7 @@ import (
 type images struct {
 	options view.Options
 	forget  func() // see Config.Forget
+	pace    *pace
 
 	mu   sync.Mutex
 	byID map[thaw.ImageID]*imageFile
@@ -30,7 +31,7 @@ func (i *images) add(tenant thaw.TenantID, id thaw.ImageID) *imageFile {
 	if i.byID == nil {
 		i.byID = map[thaw.ImageID]*imageFile{}
 	}
-	f := &imageFile{tenant: tenant, id: id, options: i.options, forget: i.forget}
+	f := &imageFile{tenant: tenant, id: id, options: i.options, forget: i.forget, pace: i.pace}
 	i.byID[id] = f
 	return f
 }
@@ -45,7 +46,7 @@ func (i *images) rest(id thaw.ImageID) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.view = nil
+	f.view, f.seen = nil, nil
 }
 
 // remove forgets an image whose file is not shown any more.
@@ -68,11 +69,13 @@ type imageFile struct {
 	id      thaw.ImageID
 	options view.Options
 	forget  func()
+	pace    *pace
 
 	start atomic.Pointer[startWatch] // the one under way, nil else
 
 	mu   sync.Mutex
 	view *view.View // nil until it was opened; a failure is tried again
+	seen *seen      // nil before the first read
 }
 
 // open returns the view. Whoever comes first opens it, the others wait.

@@ -149,7 +149,8 @@ func serve(ctx context.Context, c Config, cache *l1.L1) error {
 	s.stack = tier.New(tier.Options{Caches: levels, Origin: c.Origin, Fetches: c.Fetches, Ahead: c.Ahead, Log: c.Log})
 	opening := view.NewAhead(ctx)
 	s.images.options = view.Options{Objects: c.Objects, Chunks: s.stack, Keys: c.Keys, Plain: view.NewPlainCache(c.PlainBytes), Ahead: opening}
-	s.images.forget = c.Forget
+	s.images.forget, s.images.pace = c.Forget, newPace()
+	s.images.options.Again = s.images.pace.opened
 	if err := s.adopt(); err != nil {
 		return err
 	}

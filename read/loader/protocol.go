@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/fair"
 	"thaw.dev/thaw/read/mount"
 	"thaw.dev/thaw/read/tier"
 	"thaw.dev/thaw/read/tier/l1"
@@ -55,6 +56,8 @@ type Stats struct {
 	L1    l1.Stats    `json:"l1"`
 	L2    *l2.Stats   `json:"l2,omitempty"` // nil without a zone's cache
 	PID   int         `json:"pid"`
+	// Pools are what tenants share in this process.
+	Pools []fair.Usage `json:"pools"`
 	// Origin is what [Config.OriginStats] said.
 	Origin json.RawMessage `json:"origin,omitempty"`
 }
@@ -117,7 +120,7 @@ func (s *server) handler() http.Handler {
 		return s.touched(ctx, v)
 	})
 	handle(mux, "stats", func(ctx context.Context, _ struct{}) (Stats, error) {
-		stats := Stats{Stats: s.stack.Stats(), Mount: s.mount.Stats(), L1: s.cache.Stats(), PID: os.Getpid()}
+		stats := Stats{Stats: s.stack.Stats(), Mount: s.mount.Stats(), L1: s.cache.Stats(), PID: os.Getpid(), Pools: s.images.pace.pools()}
 		if s.config.L2 != nil {
 			zone := s.config.L2.Stats(ctx)
 			stats.L2 = &zone

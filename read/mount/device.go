@@ -102,6 +102,11 @@ func handshake(fd int) error {
 	return err
 }
 
+// maxBackground bounds the requests that the kernel sends before it has answers,
+// of all images: what comes then waits in the order of arrival, behind whoever
+// reads most. So it is more than the threads of several sandboxes ask for.
+const maxBackground = 8192
+
 // initAnswer accepts what is used of what is offered. FUSE_PASSTHROUGH is not:
 // EROFS refuses files of a file system that has it ("stacked").
 func initAnswer(req request, offered uint64) []byte {
@@ -112,10 +117,10 @@ func initAnswer(req request, offered uint64) []byte {
 	b = order.AppendUint32(b, protoMinor)
 	b = order.AppendUint32(b, order.Uint32(req.body[8:])) // max_readahead: as offered
 	b = order.AppendUint32(b, uint32(flags))
-	b = order.AppendUint16(b, 128)  // background requests at a time; the default of 12 starves readahead
-	b = order.AppendUint16(b, 96)   // from here on the kernel calls it congestion
-	b = order.AppendUint32(b, 4096) // largest write: there are none
-	b = order.AppendUint32(b, 1)    // granularity of times, ns
+	b = order.AppendUint16(b, maxBackground)
+	b = order.AppendUint16(b, maxBackground/4*3) // from here on the kernel calls it congestion
+	b = order.AppendUint32(b, 4096)              // largest write: there are none
+	b = order.AppendUint32(b, 1)                 // granularity of times, ns
 	b = order.AppendUint16(b, MaxReadBytes/4096)
 	b = order.AppendUint16(b, 0)
 	b = order.AppendUint32(b, uint32(flags>>32))

@@ -15,10 +15,9 @@ import (
 // changes. Names are looked up anew each time, since files come and go.
 const attrSeconds = 1 << 31
 
-// handler takes one request after the other and owns the buffers for it.
+// handler takes one request after the other.
 type handler struct {
-	s  *Server
-	in []byte
+	s *Server
 	// out holds an answer: its header, and the payload unless that is what was
 	// read, which goes out from where it is.
 	out  []byte
@@ -31,14 +30,14 @@ func (h *handler) take(ctx context.Context) (request, *work, error) {
 	h.s.reading.Lock()
 	defer h.s.reading.Unlock()
 	for {
-		n, err := h.s.dev.next(h.in)
+		n, err := h.s.dev.next(h.s.in)
 		if err != nil {
 			return request{}, nil, err
 		}
 		if n == 0 || ctx.Err() != nil {
 			return request{}, nil, errStopped
 		}
-		req, ok := parseRequest(h.in[:n])
+		req, ok := parseRequest(h.s.in[:n])
 		if !ok {
 			return request{}, nil, thaw.Errorf("take a request", thaw.Internal, "%d bytes that are no request", n)
 		}
@@ -50,8 +49,10 @@ func (h *handler) take(ctx context.Context) (request, *work, error) {
 				h.s.inflight.interrupt(order.Uint64(req.body))
 			}
 		case opRead, opLookup, opGetattr, opOpen:
-			return req, h.s.inflight.begin(ctx, req, h.s.opts.Timeout), nil
+			req.body = bytes.Clone(req.body) // the buffer is the next request's
+			return req, h.s.inflight.begin(ctx, req), nil
 		default:
+			req.body = bytes.Clone(req.body)
 			return req, nil, nil
 		}
 	}
@@ -59,16 +60,30 @@ func (h *handler) take(ctx context.Context) (request, *work, error) {
 
 // answer handles a request. work is nil where nothing is waited for.
 func (h *handler) answer(req request, w *work) {
-	begin := time.Now()
 	h.data = nil
-	n, err := h.dispatch(req, w)
-	if w != nil {
-		stopped := w.stopped()
-		err = w.verdict(err)
-		h.s.inflight.end(w)
-		if err != nil && stopped {
-			return // a successor will be asked again
-		}
+	if w == nil {
+		n, err := h.dispatch(context.Background(), req) // it does not wait
+		h.reply(req, n, err)
+		return
+	}
+	begin := time.Now()
+	ctx, done, err := w.ctx, func() {}, error(nil)
+	n, pace := 0, h.pacer(req)
+	if pace != nil {
+		done, err = pace(ctx)
+	}
+	if err == nil {
+		var stop context.CancelFunc
+		ctx, stop = h.s.inflight.time(w, h.s.opts.Timeout)
+		defer stop()
+		n, err = h.dispatch(ctx, req)
+		done()
+	}
+	stopped := w.stopped()
+	err = w.verdict(ctx, err)
+	h.s.inflight.end(w)
+	if err != nil && stopped {
+		return // a successor will be asked again
 	}
 	if req.op == opRead {
 		h.s.countRead(req, n, err, time.Since(begin))
@@ -76,16 +91,46 @@ func (h *handler) answer(req request, w *work) {
 	h.reply(req, n, err)
 }
 
+// pacer is what a request has to wait for before its time begins; nil for
+// nothing.
+func (h *handler) pacer(req request) func(context.Context) (func(), error) {
+	if req.op != opRead {
+		return nil
+	}
+	node, err := h.s.files.byNode(req.node)
+	if err != nil {
+		return nil
+	}
+	paced, ok := node.file.(Paced)
+	off, size, err := readRange(req)
+	if !ok || err != nil {
+		return nil
+	}
+	return func(ctx context.Context) (func(), error) { return paced.Pace(ctx, off, size) }
+}
+
+// readRange is what a read asks for.
+func readRange(req request) (off int64, size int, err error) {
+	if len(req.body) < 20 {
+		return 0, 0, thaw.Errorf("read", thaw.Invalid, "a short request")
+	}
+	from, n := order.Uint64(req.body[8:]), order.Uint32(req.body[16:])
+	if from > 1<<62 || n > MaxReadBytes {
+		return 0, 0, thaw.Errorf("read", thaw.Invalid, "%d bytes at %d", n, from)
+	}
+	return int64(from), int(n), nil
+}
+
 // dispatch returns the length of the answer's payload, which is in h.data if it
 // was read, else in h.out.
-func (h *handler) dispatch(req request, w *work) (int, error) {
+func (h *handler) dispatch(ctx context.Context, req request) (int, error) {
 	switch req.op {
 	case opRead:
-		return h.read(w.ctx, req)
+		return h.read(ctx, req)
 	case opLookup:
-		return h.lookup(w.ctx, req)
+		return h.lookup(ctx, req)
 	case opGetattr:
-		return h.getattr(w.ctx, req)
+		return h.getattr(ctx, req)
 	case opOpen:
 		return h.open(req)
 	case opOpendir:
@@ -128,18 +173,15 @@ func (h *handler) reply(req request, n int, err error) {
 }
 
 func (h *handler) read(ctx context.Context, req request) (int, error) {
-	if len(req.body) < 20 {
-		return 0, thaw.Errorf("read", thaw.Invalid, "a short request")
-	}
-	off, size := order.Uint64(req.body[8:]), order.Uint32(req.body[16:])
-	if off > 1<<62 || size > MaxReadBytes {
-		return 0, thaw.Errorf("read", thaw.Invalid, "%d bytes at %d", size, off)
+	off, size, err := readRange(req)
+	if err != nil {
+		return 0, err
 	}
 	n, err := h.s.files.byNode(req.node)
 	if err != nil {
 		return 0, err
 	}
-	pieces, err := n.file.Read(ctx, int64(off), int(size))
+	pieces, err := n.file.Read(ctx, off, size)
 	if err != nil {
 		return 0, err
 	}
@@ -147,7 +189,7 @@ func (h *handler) read(ctx context.Context, req request) (int, error) {
 	for _, p := range pieces {
 		length += len(p)
 	}
-	if length > int(size) || len(pieces) > MaxPieces {
+	if length > size || len(pieces) > MaxPieces {
 		return 0, thaw.Errorf("read", thaw.Internal, "%d bytes in %d pieces for %d", length, len(pieces), size)
 	}
 	h.data = pieces

@@ -36,8 +36,8 @@ type work struct {
 	parent context.Context //nolint:containedctx // the server's, to tell its end from the request's
 	unique uint64
 	pid    uint32
-	begun  time.Time
 
+	begun   time.Time     // guarded by inflight.mu: when its time began, zero before
 	watched bool          // guarded by inflight.mu: somebody looks whether the reader was killed
 	done    chan struct{} // closed at its end, once watched
 }
@@ -48,15 +48,9 @@ var (
 	errTimedOut = thaw.Errorf("", thaw.Unavailable, "it took too long")
 )
 
-func (f *inflight) begin(parent context.Context, req request, timeout time.Duration) *work {
-	w := &work{parent: parent, unique: req.unique, pid: req.pid, begun: time.Now()}
-	timed, stopTimer := context.WithTimeoutCause(parent, timeout, errTimedOut)
-	ctx, cancel := context.WithCancelCause(timed)
-	w.ctx = ctx
-	w.cancel = func(cause error) {
-		cancel(cause)
-		stopTimer()
-	}
+func (f *inflight) begin(parent context.Context, req request) *work {
+	w := &work{parent: parent, unique: req.unique, pid: req.pid}
+	w.ctx, w.cancel = context.WithCancelCause(parent)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.works == nil {
@@ -66,12 +60,22 @@ func (f *inflight) begin(parent context.Context, req request, timeout time.Durat
 	return w
 }
 
+// time has the time of a work begin, and returns the context that ends with it.
+func (f *inflight) time(w *work, timeout time.Duration) (context.Context, context.CancelFunc) {
+	f.mu.Lock()
+	w.begun = time.Now()
+	f.mu.Unlock()
+	return context.WithTimeoutCause(w.ctx, timeout, errTimedOut)
+}
+
 func (f *inflight) oldest() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var age time.Duration
 	for _, w := range f.works {
-		age = max(age, time.Since(w.begun))
+		if !w.begun.IsZero() {
+			age = max(age, time.Since(w.begun))
+		}
 	}
 	return age
 }
@@ -79,10 +83,10 @@ func (f *inflight) oldest() time.Duration {
 // stopped reports that the server ended before the work did.
 func (w *work) stopped() bool { return w.parent.Err() != nil }
 
-// verdict is what a failed request failed of. A cancellation that is not the
-// reader's own death must never look like one.
-func (w *work) verdict(err error) error {
-	switch cause := context.Cause(w.ctx); {
+// verdict is what a failed request failed of, ctx being what it was handled
+// under. A cancellation that is not the reader's own death must never look like one.
+func (w *work) verdict(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
 	case err == nil:
 		return nil
 	case errors.Is(cause, errKilled):

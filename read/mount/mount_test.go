@@ -365,6 +365,96 @@ func TestMoreReadersThanHandlers(t *testing.T) {
 	wg.Wait()
 }
 
+// pacedFile is a memFile whose readers wait until they are let through.
+type pacedFile struct {
+	memFile
+	waiting atomic.Int64
+	through chan struct{}
+	done    atomic.Int64
+}
+
+func (f *pacedFile) Pace(ctx context.Context, _ int64, _ int) (func(), error) {
+	f.waiting.Add(1)
+	defer f.waiting.Add(-1)
+	select {
+	case <-f.through:
+		return func() { f.done.Add(1) }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// TestReadersThatWaitForTheirTurn: however many they are, they keep nobody else
+// waiting, and how long they wait is no part of the time that their reads have.
+func TestReadersThatWaitForTheirTurn(t *testing.T) {
+	const readers, timeout = 300, 300 * time.Millisecond
+	slow, other := &pacedFile{memFile: *randomFile(readers << 20), through: make(chan struct{})}, randomFile(5000)
+	m := serve(t, mount.Options{Timeout: timeout}, map[string]mount.File{"slow": slow, "other": other})
+	var group sync.WaitGroup
+	for i := range readers {
+		group.Go(func() {
+			file, err := os.Open(filepath.Join(m.dir, "slow"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer file.Close()
+			got := make([]byte, 4096)
+			off := int64(i) << 20
+			if _, err := file.ReadAt(got, off); err != nil || !bytes.Equal(got, slow.data[off:off+4096]) {
+				t.Errorf("after its turn: %v", err)
+			}
+		})
+	}
+	until(t, "all wait", func() bool { return slow.waiting.Load() >= readers })
+	if got, err := os.ReadFile(filepath.Join(m.dir, "other")); err != nil || !bytes.Equal(got, other.data) {
+		t.Errorf("beside them: %v", err)
+	}
+	time.Sleep(timeout + timeout/2)
+	if age := m.s.Oldest(); age != 0 {
+		t.Errorf("the oldest request is told to be %v old", age)
+	}
+	close(slow.through)
+	group.Wait()
+	if stats := m.s.Stats(); stats.Timeouts != 0 || stats.ReadErrors != 0 {
+		t.Errorf("%+v", stats)
+	}
+	if done := slow.done.Load(); done < readers {
+		t.Errorf("%d of %d turns were given back", done, readers)
+	}
+}
+
+// TestWaitingReaderIsKilled: who waits for its turn can be killed.
+func TestWaitingReaderIsKilled(t *testing.T) {
+	testkit.RequireTool(t, "python3")
+	slow := &pacedFile{memFile: *randomFile(4096), through: make(chan struct{})}
+	m := serve(t, mount.Options{}, map[string]mount.File{"slow": slow})
+	reader := exec.Command("python3", "-c", `
+import mmap, os, sys
+page = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 4096, prot=mmap.PROT_READ)
+page.madvise(mmap.MADV_RANDOM) # see TestSignals
+page[0]
+`, filepath.Join(m.dir, "slow"))
+	if err := reader.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it waits", func() bool { return slow.waiting.Load() > 0 })
+	_ = reader.Process.Kill()
+	if err := reader.Wait(); err == nil || slow.reads.Load() != 0 {
+		t.Errorf("%v, %d reads", err, slow.reads.Load())
+	}
+	until(t, "it waits no more", func() bool { return slow.waiting.Load() == 0 })
+}
+
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
 func TestNodeIDs(t *testing.T) {
 	if a, b := mount.NodeID("a"), mount.NodeID("b"); a == b || a < 2 || b < 2 {
 		t.Errorf("ids %d and %d", a, b)

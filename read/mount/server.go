@@ -27,14 +27,23 @@ type File interface {
 	Read(ctx context.Context, off int64, n int) ([][]byte, error)
 }
 
+// Paced is a [File] whose readers may have to wait for their turn. That is no
+// part of the time that a request has.
+type Paced interface {
+	// Pace returns when a read may begin; done is called once, at its end. It fails
+	// only where ctx ended first.
+	Pace(ctx context.Context, off int64, n int) (done func(), err error)
+}
+
 // Options make a [Server]. The zero value of each field means its default.
 type Options struct {
-	// Timeout bounds a request, from its arrival to the answer; EIO after it.
+	// Timeout bounds a request, from its arrival, or the end of its [Paced.Pace], to
+	// the answer; EIO after it.
 	// Default [DefaultTimeout].
 	Timeout time.Duration
-	// Handlers bounds the requests being handled at a time; more wait in the
-	// kernel. Default 192, above what
-	// the kernel sends in the background.
+	// Handlers bounds the requests being handled at a time, those that wait for
+	// their turn included; more wait in the kernel, in the order of arrival. Default
+	// 8192, as many as the kernel sends in the background.
 	Handlers int
 	Log      *slog.Logger // default slog.Default
 }
@@ -57,6 +66,7 @@ type Server struct {
 	errors   logLimit
 
 	reading sync.Mutex // held by the one handler that waits for a request
+	in      []byte     // guarded by reading
 
 	mu       sync.Mutex
 	idle     int // handlers that wait for a request
@@ -73,12 +83,12 @@ func NewServer(dev Descriptor, o Options) *Server {
 		o.Timeout = DefaultTimeout
 	}
 	if o.Handlers == 0 {
-		o.Handlers = 192
+		o.Handlers = maxBackground
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Server{opts: o, dev: device{fd: int(dev)}}
+	return &Server{opts: o, dev: device{fd: int(dev)}, in: make([]byte, requestBytes)}
 }
 
 // Add shows f in the mount under name, at once. A name that is there already,
@@ -153,7 +163,7 @@ func (s *Server) spawnLocked(ctx context.Context) {
 // handle is one handler. Whoever takes a request makes sure that somebody is
 // left to take the next one.
 func (s *Server) handle(ctx context.Context) {
-	h := handler{s: s, in: make([]byte, requestBytes)}
+	h := handler{s: s}
 	for {
 		req, work, err := h.take(ctx)
 		if err != nil {

@@ -24,16 +24,16 @@ const teachFile = ".poll"
 func teachNoPoll(fd int, dir string) error {
 	asked := make(chan error, 1)
 	go func() { asked <- pollOnce(filepath.Join(dir, teachFile)) }() // ends with the last answer below, or with fd
-	h := handler{s: &Server{dev: device{fd: fd}}, in: make([]byte, requestBytes)}
+	h, buffer := handler{s: &Server{dev: device{fd: fd}}}, make([]byte, requestBytes)
 	for done := false; !done; {
-		n, err := unix.Read(fd, h.in)
+		n, err := unix.Read(fd, buffer)
 		if errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.ENOENT) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		req, ok := parseRequest(h.in[:n])
+		req, ok := parseRequest(buffer[:n])
 		if !ok {
 			return thaw.Errorf("teach", thaw.Internal, "%d bytes that are no request", n)
 		}

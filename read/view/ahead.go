@@ -55,7 +55,7 @@ func (v *View) openAhead(index int) {
 		a.group.TryGo(func() error { // where too many are under way, the read that needs it opens it
 			c, err := v.manifest.At(a.life, i)
 			if err == nil && !c.Name.IsZero() {
-				_, _ = v.options.Plain.get(a.life, c, v.open)
+				_, _ = v.options.Plain.get(a.life, c, v.counted(&v.opened, i, v.open))
 			}
 			return nil
 		})

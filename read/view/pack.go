@@ -32,6 +32,7 @@ type pack struct {
 	chunks []manifest.Chunk // the last may have fewer blocks than the others
 	places []place          // by block
 	source thaw.ChunkSource
+	opened opened
 }
 
 // place is where in the pack a run of the image's blocks is.
@@ -107,24 +108,24 @@ func (v *View) UsePack(set workingset.Set, source thaw.ChunkSource) {
 // LostPack reports whether a pack had to be given up.
 func (v *View) LostPack() bool { return v.lostPack.Load() }
 
-// find returns the chunk that holds a block of the image, where in its plain
-// bytes that is, and the end in the image of what follows there; 0 where the
+// find returns the chunk that holds a block of the image, its index, where in its
+// plain bytes that is, and the end in the image of what follows there; 0 where the
 // pack does not hold the block.
-func (p *pack) find(block uint32) (c manifest.Chunk, from int, end int64) {
+func (p *pack) find(block uint32) (c manifest.Chunk, index, from int, end int64) {
 	i := sort.Search(len(p.places), func(i int) bool { return p.places[i].block > block }) - 1
 	if i < 0 || block-p.places[i].block >= p.places[i].blocks {
-		return c, 0, 0
+		return c, 0, 0, 0
 	}
 	in := block - p.places[i].block
 	at := p.places[i].at + in
-	c = p.chunks[at/workingset.PackedBlocks]
+	index = int(at / workingset.PackedBlocks)
 	blocks := min(p.places[i].blocks-in, workingset.PackedBlocks-at%workingset.PackedBlocks)
-	return c, int(at%workingset.PackedBlocks) * thaw.BlockBytes, int64(block+blocks) * thaw.BlockBytes
+	return p.chunks[index], index, int(at%workingset.PackedBlocks) * thaw.BlockBytes, int64(block+blocks) * thaw.BlockBytes
 }
 
 // appendPacked appends the bytes of a piece of a pack, or else of the image.
 func (v *View) appendPacked(ctx context.Context, pieces [][]byte, p piece) ([][]byte, error) {
-	plain, err := v.options.Plain.get(ctx, p.chunk, p.pack.open)
+	plain, err := v.options.Plain.get(ctx, p.chunk, v.counted(&p.pack.opened, p.index, p.pack.open))
 	if err == nil {
 		return append(pieces, plain[p.from:p.to:p.to]), nil
 	}

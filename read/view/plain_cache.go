@@ -47,7 +47,7 @@ func NewPlainCache(bytes int64) *PlainCache {
 }
 
 // get returns the opened chunk, which nobody may modify.
-func (p *PlainCache) get(ctx context.Context, c manifest.Chunk, open func(context.Context, manifest.Chunk) (thaw.PlainChunk, error)) (thaw.PlainChunk, error) {
+func (p *PlainCache) get(ctx context.Context, c manifest.Chunk, open opener) (thaw.PlainChunk, error) {
 	id := plainID{name: c.Name, key: c.Key, blocks: c.Blocks}
 	if plain, ok := p.look(id); ok {
 		return plain, nil

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,10 @@ type Options struct {
 	Keys    thaw.KeyWrapper  // unwraps a manifest's data key
 	Plain   *PlainCache      // opened chunks
 	Ahead   *Ahead           // opens what reads in order come to next; nil: nothing does
+
+	// Again is told of each chunk that was opened before and had to be once more,
+	// and how long that took. It must not block. nil discards.
+	Again func(tenant thaw.TenantID, took time.Duration)
 }
 
 // View is an open image. It is safe for concurrent use.
@@ -52,6 +57,7 @@ type View struct {
 
 	pack     atomic.Pointer[pack] // nil where there is none
 	lostPack atomic.Bool          // one was given up
+	opened   opened
 
 	// Reads are told the recorder, if there is one: see [View.Record].
 	recorder recorder
@@ -160,6 +166,7 @@ func (v *View) pieces(ctx context.Context, off int64, n int, reader bool) ([][]b
 // piece is the part of a read that one chunk holds.
 type piece struct {
 	chunk    manifest.Chunk
+	index    int   // of the chunk
 	from, to int   // within the chunk's plain bytes
 	off      int64 // in the image
 	pack     *pack // that the chunk is of; nil for the image's own
@@ -171,7 +178,7 @@ func (v *View) next(ctx context.Context, off *int64, n *int, reader bool) (piece
 	p := piece{off: *off}
 	var end int64 // in the image, of what the chunk holds from off on
 	if pack := v.pack.Load(); pack != nil {
-		p.chunk, p.from, end = pack.find(block)
+		p.chunk, p.index, p.from, end = pack.find(block)
 		p.pack = pack
 	}
 	if end == 0 {
@@ -182,7 +189,8 @@ func (v *View) next(ctx context.Context, off *int64, n *int, reader bool) (piece
 		if reader {
 			v.openAhead(index)
 		}
-		p.chunk, p.from, end, p.pack = c, int(block-c.Block)*thaw.BlockBytes, int64(c.Block+c.Blocks)*thaw.BlockBytes, nil
+		p.chunk, p.index = c, index
+		p.from, end, p.pack = int(block-c.Block)*thaw.BlockBytes, int64(c.Block+c.Blocks)*thaw.BlockBytes, nil
 	}
 	length := int(min(int64(*n), end-*off))
 	p.from += int(*off % thaw.BlockBytes)
@@ -208,7 +216,7 @@ func (v *View) append(ctx context.Context, pieces [][]byte, p piece) ([][]byte, 
 	if p.pack != nil {
 		return v.appendPacked(ctx, pieces, p)
 	}
-	plain, err := v.options.Plain.get(ctx, p.chunk, v.open)
+	plain, err := v.options.Plain.get(ctx, p.chunk, v.counted(&v.opened, p.index, v.open))
 	if err != nil {
 		return nil, err
 	}
