@@ -135,22 +135,26 @@ func run(ctx context.Context, o options) error {
 		worlds = append(worlds, w)
 	}
 	heading(os.Stdout)
+	var failed []error // what could not be measured
 	for _, s := range scenarios {
 		if !s.chosen(o.only) {
 			continue
 		}
 		for _, w := range worlds {
-			if err := w.play(ctx, s, o); err != nil {
-				return fmt.Errorf("%s (%s): %w", s.name, w.program.name, err)
+			if err := w.play(ctx, s, o); ctx.Err() != nil {
+				return ctx.Err()
+			} else if err != nil {
+				failed = append(failed, fmt.Errorf("%s (%s): %w", s.name, w.program.name, err))
+				w.giveUp()
 			}
 		}
 	}
 	for _, w := range worlds {
 		if err := w.control(ctx, o); err != nil {
-			return err
+			failed = append(failed, err)
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // play measures one scenario: alone, then beside each number of abusers. What an

@@ -162,6 +162,12 @@ func (w *world) stop() error {
 	return nil
 }
 
+// giveUp ends the server, whose data folder is not used again.
+func (w *world) giveUp() {
+	w.broken = true
+	_ = w.stop() // a new one has another folder
+}
+
 // close ends the server and removes all of its folders.
 func (w *world) close() {
 	if w.server != nil && w.alive() {
