@@ -25,7 +25,7 @@ var functionScenarios = []*scenario{
 	running("pipeline", "two functions send requests to the Runtime API on 20 connections each", 256, 2),
 	running("half", "two functions begin 63 requests to the Runtime API, with headers of 1 MiB", 256, 2),
 	reading(),
-	running("sleep", "64 invocations at once of a function that sleeps", 128, 64),
+	running("sleep", "150 invocations at once of a function that sleeps", 128, 150),
 	initializing(),
 	running("large", "16 invocations at once of a function of 2 GB that ends after each", 2048, 16),
 	{

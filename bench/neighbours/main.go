@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command neighbours measures what a tenant notices of others that take all they
-// can get: a warm function that is called a hundred times a second, one whose
+// can get: a warm function that is called fifty times a second, one whose
 // every start is cold, and where it matters a push with a new function; first
 // alone, then beside 1 and 8 abusers, each a tenant of its own or a stranger.
 //

@@ -26,7 +26,7 @@ var strangerScenarios = []*scenario{
 			}
 		}
 	}),
-	connecting("idle", "15,000 connections that send nothing, to a server of 12,000 descriptors", 15_000, func(context.Context, *abuser, net.Conn) {}),
+	connecting("idle", "17,000 connections that send nothing, to a server of 14,000 descriptors", 17_000, func(context.Context, *abuser, net.Conn) {}),
 	connecting("bodies", "100 bodies of 6 MB with a wrong signature, again and again", 100, func(ctx context.Context, a *abuser, c net.Conn) {
 		_, _ = io.WriteString(c, "POST /2015-03-31/functions/warm/invocations HTTP/1.1\r\nHost: x\r\n"+a.wrongSignature("lambda")+"Content-Length: 6000000\r\n\r\n")
 		_, _ = c.Write(make([]byte, 6_000_000))

@@ -19,9 +19,9 @@ const (
 	warmName, warmTag = "warm", "go-hello:1"
 	coldName, coldTag = "cold", "py-hello:1"
 
-	victimMB = 640 // three sandboxes are within a ninth of the memory
+	victimMB = 128 // so that its sandboxes are within what is kept free for each tenant
 
-	warmEvery   = 10 * time.Millisecond
+	warmEvery   = 20 * time.Millisecond
 	deployEvery = 500 * time.Millisecond
 	patience    = 10 * time.Second // a victim's call that takes longer is an error
 )

@@ -21,13 +21,12 @@ import (
 // mostAbusers is how many tenants there are beside the victim.
 const mostAbusers = 8
 
-// serveFlags leave each sandbox scarce enough that a few abusers can take all,
-// and are flags of older programs too.
-var serveFlags = []string{"--memory-mb", "18432", "--sandboxes", "48", "--drain-time", "1s"}
+// serveFlags are flags of older programs too. All bounds are the defaults.
+var serveFlags = []string{"--drain-time", "1s"}
 
 // serverFiles is how many descriptors a server has: fewer than abusers, so that
 // they can try to take all.
-const serverFiles = 12_000
+const serverFiles = 14_000
 
 // world is a data folder with a victim's functions, and its server.
 type world struct {
