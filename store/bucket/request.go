@@ -15,6 +15,11 @@ import (
 // maxBackoff bounds the mean wait between two tries.
 const maxBackoff = 2 * time.Second
 
+// conflictTries bounds how often an object is put whose key can't be, beside others:
+// a gateway over a file system says so, too, of a folder that another request has
+// just removed with the last object in it.
+const conflictTries = 4
+
 // requester makes requests within the bounds of [Options], and counts them. It
 // is safe for concurrent use.
 type requester struct {
@@ -42,12 +47,13 @@ type request func(ctx context.Context) (bytes int, err error)
 // what is the operation and the object, for people.
 func (r *requester) do(ctx context.Context, op operation, what string, try request) error {
 	begin, wait := time.Now(), r.opts.Backoff
-	for {
+	for tries := 1; ; tries++ {
 		f := r.once(ctx, op, try)
 		if f == nil {
 			return nil
 		}
-		if !f.result.passes() || time.Since(begin)+wait > r.opts.RetryFor || !r.budget.take() {
+		passes := f.result.passes() || f.result == conflict && tries < conflictTries
+		if !passes || time.Since(begin)+wait > r.opts.RetryFor || !r.budget.take() {
 			return f.as(what, r.where)
 		}
 		// Anything between none and twice the mean, so that those who failed
