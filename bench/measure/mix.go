@@ -5,7 +5,6 @@ package measure
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -50,7 +49,7 @@ func (b *Bench) Empty(ctx context.Context, tier string) error {
 		if _, err := b.Thaw(ctx, "cache", "drop", tier); err != nil {
 			return err
 		}
-		mounted, err := os.ReadDir(mounts)
+		mounted, err := filepath.Glob(filepath.Join(mounts, "*-*")) // beside them is the loader's own folder
 		if err != nil || len(mounted) == 0 {
 			return err
 		}
