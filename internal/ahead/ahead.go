@@ -10,17 +10,15 @@ import (
 	"time"
 )
 
-// retryPause is how long a pool waits after it failed to make something.
-const retryPause = time.Second
-
 // Options says what a pool keeps. All are required.
 type Options[T any] struct {
 	Size int // things that wait; 0 keeps none
 	Make func(context.Context) (T, error)
 
-	// Failed is told of an error of Make, which is tried again: once, until
-	// Make succeeds.
-	Failed func(error)
+	// Failed is told of errors of Make, which is tried again after Retry, until
+	// it returns true; then of none before Make has succeeded.
+	Failed func(error) (told bool)
+	Retry  time.Duration
 
 	// Pause is how long after one was taken the next is made: whoever took it
 	// needs the processor more.
@@ -101,20 +99,20 @@ func (p *Pool[T]) put(thing T) {
 // fill keeps the pool full until ctx ends.
 func (p *Pool[T]) fill(ctx context.Context) {
 	for told := false; ; {
-		pause := p.options.Pause
+		pause, failed := p.options.Pause, false
 		for p.missing() > 0 && ctx.Err() == nil {
 			thing, err := p.options.Make(ctx)
 			if err != nil {
 				if ctx.Err() == nil && !told {
-					p.options.Failed(err)
+					told = p.options.Failed(err)
 				}
-				told, pause = true, retryPause
+				pause, failed = p.options.Retry, true
 				break
 			}
 			told = false
 			p.put(thing)
 		}
-		if !told {
+		if !failed {
 			select {
 			case <-p.taken:
 			case <-ctx.Done():

@@ -11,12 +11,16 @@ import (
 	"time"
 )
 
+func failed(t *testing.T) func(error) bool {
+	return func(err error) bool { t.Error(err); return true }
+}
+
 // TestKeepsAhead: what is taken is replaced after the pause, in order; what is
 // left at the end is the caller's.
 func TestKeepsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made := 0
-		p := New(Options[int]{Size: 2, Pause: time.Second, Failed: func(err error) { t.Error(err) },
+		p := New(Options[int]{Size: 2, Pause: time.Second, Failed: failed(t),
 			Make: func(context.Context) (int, error) { made++; return made, nil }})
 		if err := p.Ready(t.Context()); err != nil {
 			t.Fatal(err)
@@ -45,11 +49,12 @@ func TestKeepsAhead(t *testing.T) {
 	})
 }
 
-// TestMakesAgain: a failure is told once, and tried again until it works.
+// TestMakesAgain: what fails is tried again until it works, and told of until that
+// is enough.
 func TestMakesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries, told := 0, 0
-		p := New(Options[int]{Size: 1, Pause: time.Second, Failed: func(error) { told++ },
+		begin, tries, told := time.Now(), 0, 0
+		p := New(Options[int]{Size: 1, Pause: time.Second, Retry: time.Minute, Failed: func(error) bool { told++; return told == 2 },
 			Make: func(context.Context) (int, error) {
 				if tries++; tries < 4 {
 					return 0, errors.New("not yet")
@@ -59,8 +64,8 @@ func TestMakesAgain(t *testing.T) {
 		if err := p.Ready(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if tries != 4 || told != 1 {
-			t.Errorf("%d tries, told %d times", tries, told)
+		if took := time.Since(begin); tries != 4 || told != 2 || took < 3*time.Minute {
+			t.Errorf("%d tries within %v, told %d times", tries, took, told)
 		}
 		p.Close()
 	})
@@ -69,7 +74,7 @@ func TestMakesAgain(t *testing.T) {
 // TestCloseEndsMake: a thing that is being made when the pool closes is not lost.
 func TestCloseEndsMake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Options[int]{Size: 1, Pause: time.Second, Failed: func(err error) { t.Error(err) },
+		p := New(Options[int]{Size: 1, Pause: time.Second, Failed: failed(t),
 			Make: func(ctx context.Context) (int, error) { <-ctx.Done(); return 7, nil }})
 		synctest.Wait()
 		if left := p.Close(); !slices.Equal(left, []int{7}) {

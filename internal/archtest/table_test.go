@@ -74,7 +74,7 @@ var table = map[string]rule{
 	"invoke/sandbox/sandboxtest":       {local: []string{"", "internal/guard", "internal/testkit", "invoke/sandbox", "invoke/sandbox/tmpdisk"}, external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/sandboxtest/probe": {external: []string{"golang.org/x/sys"}},
 	"invoke/sandbox/seccomp":           {local: []string{""}, external: []string{"github.com/elastic/go-seccomp-bpf", "github.com/moby/profiles", "github.com/opencontainers/runtime-spec", "golang.org/x/sys"}},
-	"invoke/sandbox/tmpdisk":           {local: []string{"", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
+	"invoke/sandbox/tmpdisk":           {local: []string{"", "internal/ahead", "invoke/sandbox"}, external: []string{"golang.org/x/sys"}},
 	"invoke/worker":                    {local: []string{"", "internal/fair", "invoke/logs", "invoke/program", "invoke/runtimeapi", "invoke/sandbox"}},
 
 	// Accounts and keys.

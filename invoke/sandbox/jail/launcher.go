@@ -34,6 +34,7 @@ const (
 	// refillPause is how long after a jail was taken the next is made: that takes
 	// about 20 ms of CPU, which the start that took the last one needs more.
 	refillPause = 50 * time.Millisecond
+	retryPause  = time.Second // after one could not be made
 )
 
 // Launcher starts jails. It implements [sandbox.Launcher].
@@ -109,9 +110,12 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		return l, err
 	}
 	l.ahead = ahead.New(ahead.Options[*prepared]{
-		Size: config.Pool, Pause: refillPause,
-		Make:   func(ctx context.Context) (*prepared, error) { return l.prepare(ctx, l.kind) },
-		Failed: func(err error) { l.log.Error("jail: none can be made ahead; it is tried again", "err", err) },
+		Size: config.Pool, Pause: refillPause, Retry: retryPause,
+		Make: func(ctx context.Context) (*prepared, error) { return l.prepare(ctx, l.kind) },
+		Failed: func(err error) bool {
+			l.log.Error("jail: none can be made ahead; it is tried again", "err", err)
+			return true
+		},
 	})
 	return l, nil
 }

@@ -33,6 +33,7 @@ const (
 	// refillPause is how long after namespaces were taken the next are made: the
 	// start that took them needs the processor more.
 	refillPause = 50 * time.Millisecond
+	retryPause  = time.Second // after they could not be made
 )
 
 // container is one container, from its making to its release, in which it

@@ -102,9 +102,12 @@ func New(ctx context.Context, config Config) (_ *Launcher, err error) {
 		return l, thaw.Wrap("oci: new", err)
 	}
 	l.ahead = ahead.New(ahead.Options[*holder]{
-		Size: config.Pool, Pause: refillPause,
-		Make:   func(ctx context.Context) (*holder, error) { return l.hold(ctx, l.kind) },
-		Failed: func(err error) { l.log.Error("oci: no namespaces can be made ahead; it is tried again", "err", err) },
+		Size: config.Pool, Pause: refillPause, Retry: retryPause,
+		Make: func(ctx context.Context) (*holder, error) { return l.hold(ctx, l.kind) },
+		Failed: func(err error) bool {
+			l.log.Error("oci: no namespaces can be made ahead; it is tried again", "err", err)
+			return true
+		},
 	})
 	return l, nil
 }

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"thaw.dev/thaw"
+	"thaw.dev/thaw/internal/ahead"
 	"thaw.dev/thaw/invoke/sandbox"
 )
 
@@ -74,14 +75,13 @@ type Stats struct {
 type Store struct {
 	config  Config
 	log     *slog.Logger
-	taken   chan struct{} // of capacity 1: something was taken
+	ahead   *ahead.Pool[*Disk]
 	stop    context.CancelFunc
-	working sync.WaitGroup // fill and watch
+	working sync.WaitGroup // watch
 	closing sync.WaitGroup // disks that end
 
 	mu     sync.Mutex // guards what follows, and Disk.owner, closed and failing of those in all
 	all    map[*Disk]struct{}
-	idle   []*Disk
 	full   bool
 	short  map[string]bool // owners that hold as much as they may
 	closed bool
@@ -90,7 +90,7 @@ type Store struct {
 // Open opens a store and begins to make disks ahead. The error is
 // [thaw.Unavailable] where the host can't have any.
 func Open(config Config) (*Store, error) {
-	s := &Store{config: config, log: config.Log, taken: make(chan struct{}, 1), all: map[*Disk]struct{}{}, short: map[string]bool{}}
+	s := &Store{config: config, log: config.Log, all: map[*Disk]struct{}{}, short: map[string]bool{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -109,7 +109,9 @@ func Open(config Config) (*Store, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	s.working.Go(func() { s.fill(ctx) })
+	s.ahead = ahead.New(ahead.Options[*Disk]{
+		Size: config.Ahead, Make: s.makeAhead, Failed: s.tellFailed, Pause: refillPause, Retry: retryPause,
+	})
 	s.working.Go(func() { s.watch(ctx) })
 	return s, nil
 }
@@ -121,7 +123,8 @@ func Open(config Config) (*Store, error) {
 // only with all others.
 func (s *Store) Take(owner string, bytes int64) (*Disk, error) {
 	if bytes == sandbox.DefaultTmpBytes {
-		if d := s.ahead(owner); d != nil {
+		if d, ok := s.ahead.Take(); ok {
+			s.give(d, owner)
 			return d, nil
 		}
 	}
@@ -136,29 +139,19 @@ func (s *Store) Take(owner string, bytes int64) (*Disk, error) {
 		return nil, thaw.Wrap("tmpdisk: take", err)
 	}
 	d.owner = owner
-	return d, s.admit(d, false)
+	return d, s.admit(d)
 }
 
-// ahead returns a disk that waits, or nil.
-func (s *Store) ahead(owner string) *Disk {
+// give makes a disk that has waited an owner's.
+func (s *Store) give(d *Disk, owner string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.idle) == 0 {
-		return nil
-	}
-	d := s.idle[0]
-	s.idle = s.idle[1:]
 	d.owner = owner
 	s.turn(d)
-	select {
-	case s.taken <- struct{}{}:
-	default:
-	}
-	return d
 }
 
 // admit counts a new disk. On error it is gone.
-func (s *Store) admit(d *Disk, waits bool) error {
+func (s *Store) admit(d *Disk) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := d.turn(s.dry(d))
@@ -170,9 +163,6 @@ func (s *Store) admit(d *Disk, waits bool) error {
 		return err
 	}
 	s.all[d] = struct{}{}
-	if waits {
-		s.idle = append(s.idle, d)
-	}
 	return nil
 }
 
@@ -187,55 +177,24 @@ func (s *Store) forget(d *Disk) bool {
 
 // Ready returns once all disks that are to wait are made, or when ctx ends.
 func (s *Store) Ready(ctx context.Context) error {
-	for s.missing() > 0 {
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
-			return thaw.Wrap("tmpdisk: ready", ctx.Err())
-		}
-	}
-	return nil
+	return thaw.Wrap("tmpdisk: ready", s.ahead.Ready(ctx))
 }
 
-func (s *Store) missing() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.config.Ahead - len(s.idle)
+func (s *Store) makeAhead(context.Context) (*Disk, error) {
+	d, err := s.make(sandbox.DefaultTmpBytes)
+	if err != nil {
+		return nil, err
+	}
+	return d, s.admit(d)
 }
 
-// fill keeps disks ahead until ctx ends.
-func (s *Store) fill(ctx context.Context) {
-	failing := false
-	for {
-		pause := refillPause
-		for s.missing() > 0 && ctx.Err() == nil {
-			d, err := s.make(sandbox.DefaultTmpBytes)
-			if err == nil {
-				err = s.admit(d, true)
-			}
-			if err != nil {
-				if ctx.Err() == nil && !isFull(err) && !failing { // watch tells of a full disk
-					failing = true
-					s.log.Error("no disk for /tmp can be made ahead; it is tried again", "error", err)
-				}
-				pause = retryPause
-				break
-			}
-			failing = false
-		}
-		if pause == refillPause {
-			select {
-			case <-s.taken:
-			case <-ctx.Done():
-				return
-			}
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
+// tellFailed logs what keeps disks from being made ahead; watch tells of a full disk.
+func (s *Store) tellFailed(err error) bool {
+	if isFull(err) {
+		return false
 	}
+	s.log.Error("no disk for /tmp can be made ahead; it is tried again", "error", err)
+	return true
 }
 
 // watch holds the disks within their bounds until ctx ends.
@@ -373,10 +332,10 @@ func (s *Store) Stats() Stats {
 func (s *Store) Close(ctx context.Context) error {
 	s.stop()
 	s.working.Wait()
+	idle := s.ahead.Close()
 	s.mu.Lock()
 	s.closed = true
-	idle, left := s.idle, len(s.all)-len(s.idle)
-	s.idle = nil
+	left := len(s.all) - len(idle)
 	s.mu.Unlock()
 	for _, d := range idle {
 		d.Release()

@@ -298,6 +298,9 @@ func TestNothingStays(t *testing.T) {
 	if len(devices) != 100 {
 		t.Errorf("%d devices", len(devices))
 	}
+	if err := s.Ready(t.Context()); err != nil { // none is made any more, then
+		t.Fatal(err)
+	}
 	for d := range s.all {
 		d.Release()
 	}
